@@ -1,0 +1,5 @@
+"""``python -m dense2conv``."""
+
+from dense2conv.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Files in, graphs rewritten, files out, both graphs run."""

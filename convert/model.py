@@ -1,0 +1,38 @@
+"""The in-memory form of a network: an ONNX skeleton, and its large weights as views of mapped files.
+
+``Model.proto`` is an ordinary ``ModelProto`` whose large initializers have no data; ``Model.weights`` holds
+that data, one read-only numpy view an initializer. A rewrite edits the proto and puts other views
+(``reshape``, ``transpose``, ``[::-1]``) into ``weights``: no byte moves until the file is written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, numpy_helper
+
+Array = NDArray[np.generic]
+
+
+@dataclass
+class Model:
+    """A network: ``proto`` without its large weights, and ``weights`` by initializer name.
+
+    An initializer is in ``weights`` exactly when its ``TensorProto`` has no data of its own; dims, data_type and
+    name of that ``TensorProto`` are right in either case. ``path`` is the file it was read from ("" if none).
+    """
+
+    proto: ModelProto
+    weights: dict[str, Array] = field(default_factory=dict)
+    path: str = ""
+
+    def initializers(self) -> Mapping[str, TensorProto]:
+        """The graph's initializers by name."""
+        return {tensor.name: tensor for tensor in self.proto.graph.initializer}
+
+    def array(self, tensor: TensorProto) -> Array:
+        """The values of one initializer of this model: a view of the mapped file, or the proto's own small data."""
+        if tensor.name in self.weights:
+            return self.weights[tensor.name]
+        return numpy_helper.to_array(tensor)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Rules: one ONNX operator each."""

@@ -1,0 +1,1 @@
+"""Window arithmetic, receptive fields and layer tables: integers only, no dependency."""
