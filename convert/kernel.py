@@ -1,8 +1,8 @@
 """A dense matrix and a convolution's kernel are the same numbers in another axis order.
 
 A dense layer with weight ``W (K, O)`` reads a flattened patch: ``y[o] = sum_k x[k] W[k, o]``. ``K`` is the
-product of the patch's sizes in the order in which it was flattened (row-major), so ``k`` is a multi-index, and
-the same sum is the only position of a convolution without padding::
+product of the patch's sizes in the order in which it was flattened (row-major), so ``k`` is a multi-index,
+and the same sum is the only position of a convolution without padding::
 
     y[o] = sum_{c,i,j} x[c, i, j] kernel[o, c, i, j]
 
@@ -10,24 +10,28 @@ the same sum is the only position of a convolution without padding::
     HWC         W.reshape(H, W, C, O).transpose(3, 2, 0, 1)  W.reshape(H, W, C, O)
     CHW         W.reshape(C, H, W, O).transpose(3, 0, 1, 2)  W.reshape(C, H, W, O).transpose(1, 2, 0, 3)
 
-Any number of spatial axes: only their count changes. ONNX, PyTorch, TensorFlow and Keras correlate, as the sum
-above does. An engine that convolves in the mathematical sense (``scipy.signal.convolve``, Theano's ``conv2d``)
-reads the kernel rotated: reversed along every spatial axis, never along the channels; that is ``flip``.
+Any number of spatial axes: only their count changes. ONNX, PyTorch, TensorFlow and Keras correlate, as the
+sum above does. An engine that convolves in the mathematical sense (``scipy.signal.convolve``, Theano's
+``conv2d``) reads the kernel rotated: reversed along every spatial axis, never along the channels; that is
+``flip``.
 
-Reshape, transpose and reversal are views in numpy, so nothing here copies or computes: each value, NaN payloads
-and signed zeros included, arrives bit for bit, and the inverse gives the dense weight back.
+Reshape, transpose and reversal are views in numpy, so nothing here copies or computes: each value, NaN
+payloads and signed zeros included, arrives bit for bit, and the inverse gives the dense weight back.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from .errors import FileError, RequestError
 
-Array = NDArray[Any]
+if TYPE_CHECKING:  # the command line reads the tables below without importing numpy
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 ORDERS = ("CHW", "HWC", "CL", "LC", "CDHW", "DHWC")
 """In which order a patch's axes were flattened: C channels; L, HW or DHW the spatial axes."""
@@ -46,8 +50,8 @@ _SPATIAL_NAMES = {1: "L", 2: "HW", 3: "DHW"}
 class Rearrangement:
     """``array.reshape(shape).transpose(permutation)``, reversed along ``flip``, then ``.reshape(result)``.
 
-    ``permutation`` is numpy's: axis ``i`` of the permuted array is axis ``permutation[i]`` of ``shape``. ``flip``
-    names axes of the permuted array. A view where numpy can give one.
+    ``permutation`` is numpy's: axis ``i`` of the permuted array is axis ``permutation[i]`` of ``shape``.
+    ``flip`` names axes of the permuted array. A view where numpy can give one.
 
     Raises ``ValueError`` where the four do not fit each other.
 
@@ -107,7 +111,7 @@ class Rearrangement:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> "Rearrangement":
+    def from_json(cls, value: object) -> Rearrangement:
         """The inverse of ``to_json`` for a value read from a file that nobody vouches for.
 
         Raises ``FileError`` for anything but the four lists of integers that fit each other.
@@ -163,9 +167,9 @@ def kernel_rearrangement(
 ) -> Rearrangement:
     """How a dense weight becomes a kernel.
 
-    ``patch`` are the sizes in the order of ``order`` (``(20, 20, 10)`` for HWC), ``units`` the dense layer's O.
-    The source is ``(K, O)``, or ``(O, K)`` with ``weight_layout="OK"``. The result is ``(O, C, *spatial)`` for
-    OIHW and ``(*spatial, C, O)`` for HWIO; with ``flip`` reversed along every spatial axis.
+    ``patch`` are the sizes in the order of ``order`` (``(20, 20, 10)`` for HWC), ``units`` the dense layer's
+    O. The source is ``(K, O)``, or ``(O, K)`` with ``weight_layout="OK"``. The result is ``(O, C, *spatial)``
+    for OIHW and ``(*spatial, C, O)`` for HWIO; with ``flip`` reversed along every spatial axis.
 
     Raises ``RequestError`` for an order or layout that does not fit the patch.
     """
@@ -212,7 +216,7 @@ def dense_to_kernel(
     if math.prod(patch) != inputs:
         sizes = "x".join(map(str, patch))
         raise RequestError(
-            f"a dense weight has a row for each value of the patch: {sizes} = {math.prod(patch)}, not {inputs}"
+            f"a dense weight has a row for each value of the patch, {sizes} = {math.prod(patch)}; this has {inputs}"
         )
     rearrangement = kernel_rearrangement(
         patch, order, units, layout=layout, flip=flip, weight_layout=weight_layout
@@ -223,7 +227,7 @@ def dense_to_kernel(
 def kernel_to_dense(
     kernel: Array, order: str, layout: str = "OIHW", flip: bool = False, weight_layout: str = "KO"
 ) -> Array:
-    """The dense weight ``(K, O)`` of a kernel, for a patch flattened in ``order``; undoes ``dense_to_kernel``.
+    """The dense weight ``(K, O)`` of a kernel, for a patch flattened in ``order``: the way back.
 
     Raises ``RequestError`` for an order or layout that does not fit the kernel's number of axes.
     """
