@@ -216,7 +216,7 @@ def dense_to_kernel(
     if math.prod(patch) != inputs:
         sizes = "x".join(map(str, patch))
         raise RequestError(
-            f"a dense weight has a row for each value of the patch, {sizes} = {math.prod(patch)}; this has {inputs}"
+            f"a dense weight has one row a value of the patch: {sizes} = {math.prod(patch)}, not {inputs}"
         )
     rearrangement = kernel_rearrangement(
         patch, order, units, layout=layout, flip=flip, weight_layout=weight_layout

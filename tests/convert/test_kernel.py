@@ -191,7 +191,7 @@ def test_what_is_no_rearrangement_is_refused(value):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: dense_to_kernel(random(12, 2), (2, 2, 2), "HWC"), r"2x2x2 = 8; this has 12"),
+        (lambda: dense_to_kernel(random(12, 2), (2, 2, 2), "HWC"), r"2x2x2 = 8, not 12"),
         (lambda: dense_to_kernel(random(8, 2), (2, 2, 2), "WHC"), "an order is one of"),
         (lambda: dense_to_kernel(random(8, 2), (2, 4), "HWC"), "names 3 axes, the patch has 2"),
         (lambda: dense_to_kernel(random(8, 2), (2, 2, 2), "HWC", "IOHW"), "OIHW or HWIO"),

@@ -1,0 +1,222 @@
+"""Options that mean the same in every command, and the types of their values."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import click
+
+from ..convert.errors import RequestError
+from ..convert.kernel import ORDERS
+from .output import FORMATS, VERBOSITY
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SPATIAL_AXES = {1: "L", 2: "HW", 3: "DHW"}
+"""The names of an input's spatial axes, by their number."""
+
+
+def with_axis_names(sizes: Sequence[int], names: str = "") -> str:
+    """Sizes as they are echoed: rows and columns are easily taken for each other.
+
+    >>> with_axis_names((224, 320))
+    'H=224, W=320'
+    """
+    names = names or SPATIAL_AXES[len(sizes)]
+    return ", ".join(f"{name}={size}" for name, size in zip(names, sizes, strict=True))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """``"20x30"`` as integers; ``ValueError`` unless all are positive."""
+    if not re.fullmatch(r"[0-9]{1,9}([xX×][0-9]{1,9})*", text):
+        raise ValueError
+    sizes = tuple(int(size) for size in re.split("[xX×]", text))
+    if min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+def _named_numbers(text: str) -> dict[str, int]:
+    """``"H=20,W=30"`` as a dict; ``ValueError`` unless every part has a name of its own and a positive size."""
+    parts = re.findall(r"(?:^|,) *([A-Za-z]) *= *([0-9]{1,9}) *(?=,|$)", text)
+    sizes = {name.upper(): int(size) for name, size in parts}
+    if len(sizes) != len(text.split(",")) or min(sizes.values(), default=0) < 1:
+        raise ValueError
+    return sizes
+
+
+class SizeType(click.ParamType):
+    """``HxW``, ``L``, ``DxHxW`` or ``H=..,W=..``: a tuple of 1 to 3 positive integers in the order L, HW or DHW."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The sizes; ``BadParameter`` for anything else."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            if "=" not in value:
+                sizes = _numbers(value)
+                if len(sizes) not in SPATIAL_AXES:
+                    raise ValueError
+                return sizes
+            named = _named_numbers(value)
+            axes = next(axes for axes in SPATIAL_AXES.values() if set(axes) == set(named))
+            return tuple(named[axis] for axis in axes)
+        except (ValueError, StopIteration):
+            self.fail(
+                f"{value!r} is no size: rows x columns as 480x640, H=480,W=640, a length, or DxHxW",
+                param,
+                ctx,
+            )
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch's sizes as they were given: by position, or by the axes' names (``names``, else empty)."""
+
+    sizes: tuple[int, ...]
+    names: str = ""
+
+    def in_order(self, order: str) -> tuple[int, ...]:
+        """The sizes, one a letter of ``order``; ``RequestError`` where the two do not fit."""
+        if self.names:
+            if set(self.names) != set(order):
+                raise RequestError(f"--patch names the axes {', '.join(self.names)}, --order {order}")
+            return tuple(self.sizes[self.names.index(axis)] for axis in order)
+        if len(self.sizes) != len(order):
+            raise RequestError(
+                f"--patch has {len(self.sizes)} sizes, --order {order} has {len(order)} axes",
+                hint="a patch has its spatial sizes and its channels, for example --patch 20x20x10 --order HWC",
+            )
+        return self.sizes
+
+
+class PatchType(click.ParamType):
+    """``20x20x10`` or ``H=20,W=20,C=10``: a ``Patch``."""
+
+    name = "HxWxC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Patch:
+        """The patch; ``BadParameter`` for anything else."""
+        if isinstance(value, Patch):
+            return value
+        try:
+            if "=" not in value:
+                return Patch(_numbers(value))
+            named = _named_numbers(value)
+            return Patch(tuple(named.values()), "".join(named))
+        except ValueError:
+            self.fail(f"{value!r} is no patch: sizes as 20x20x10 or H=20,W=20,C=10", param, ctx)
+
+
+class StrideType(click.ParamType):
+    """``N``, ``NxM`` or ``patch``: a tuple of positive integers (one stands for every axis), or ``"patch"``."""
+
+    name = "N|NxM|patch"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...] | Literal["patch"]:
+        """The stride; ``BadParameter`` for anything else."""
+        if isinstance(value, tuple):
+            return value
+        if value.lower() == "patch":
+            return "patch"
+        try:
+            stride = _numbers(value)
+            if len(stride) not in SPATIAL_AXES:
+                raise ValueError
+            return stride
+        except ValueError:
+            self.fail(f"{value!r} is no stride: a positive number, one an axis as 2x4, or patch", param, ctx)
+
+
+def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[int, ...]:
+    """A stride option's value, one number an axis of the spatial ``patch`` (``RequestError`` where it does not fit)."""
+    if isinstance(stride, str):  # "patch"
+        return tuple(patch)
+    if len(stride) == 1:
+        return stride * len(patch)
+    if len(stride) != len(patch):
+        raise RequestError(f"--stride has {len(stride)} numbers, the patch has {len(patch)} spatial axes")
+    return stride
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider of ONNX Runtime, and for CUDA the device's number."""
+
+    name: str
+    device: int = 0
+
+
+class ProviderType(click.ParamType):
+    """``cpu``, ``cuda``, ``cuda:1``, or ONNX Runtime's own names for them: a ``Provider``."""
+
+    name = "cpu|cuda[:N]"
+    _names = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # noqa: RUF012 - never changed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Provider:
+        """The provider; ``BadParameter`` for any other name: a misspelt one must not fall back to the CPU."""
+        if isinstance(value, Provider):
+            return value
+        known = {**self._names, **{name.lower(): name for name in self._names.values()}}
+        name, _, device = value.lower().partition(":")
+        if name not in known or not re.fullmatch(r"[0-9]{0,3}", device) or value.endswith(":"):
+            self.fail(f"{value!r} is no provider: cpu, cuda, or cuda:N for device N", param, ctx)
+        if device and known[name] != self._names["cuda"]:
+            self.fail(f"{value!r}: only cuda has devices", param, ctx)
+        return Provider(known[name], int(device or 0))
+
+
+SIZE, PATCH, STRIDE, PROVIDER = SizeType(), PatchType(), StrideType(), ProviderType()
+ORDER = click.Choice(ORDERS, case_sensitive=False)
+
+format_option = click.option(
+    "--format",
+    "format",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
+report_option = click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    multiple=True,
+    help="Write the result to FILE.json too (repeatable).",
+)
+force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
+provider_option = click.option(
+    "--provider",
+    type=PROVIDER,
+    default="cpu",
+    show_default=True,
+    help="Where ONNX Runtime runs the networks.",
+)
+
+
+def _verbosity(change: int) -> Callable[[click.Context, click.Parameter, int], None]:
+    def callback(ctx: click.Context, param: click.Parameter, value: int) -> None:  # noqa: ARG001 - click's signature
+        if value:
+            ctx.meta[VERBOSITY] = ctx.meta.get(VERBOSITY, 0) + change * int(value)
+
+    return callback
+
+
+def common_parameters() -> list[click.Parameter]:
+    """``-v``, ``-q`` and ``--debug``: the group and each of its commands take them."""
+    return [
+        click.Option(
+            ["-v", "--verbose"], count=True, expose_value=False, callback=_verbosity(1), help="Say more."
+        ),
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_verbosity(-1), help="Say less."
+        ),
+        click.Option(["--debug"], is_flag=True, expose_value=False, help="Print tracebacks."),
+    ]
