@@ -38,7 +38,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _named_numbers(text: str) -> dict[str, int]:
-    """``"H=20,W=30"`` as a dict; ``ValueError`` unless every part has a name of its own and a positive size."""
+    """``"H=20,W=30"`` as a dict; ``ValueError`` unless each name comes once, with a positive size."""
     parts = re.findall(r"(?:^|,) *([A-Za-z]) *= *([0-9]{1,9}) *(?=,|$)", text)
     sizes = {name.upper(): int(size) for name, size in parts}
     if len(sizes) != len(text.split(",")) or min(sizes.values(), default=0) < 1:
@@ -47,7 +47,7 @@ def _named_numbers(text: str) -> dict[str, int]:
 
 
 class SizeType(click.ParamType):
-    """``HxW``, ``L``, ``DxHxW`` or ``H=..,W=..``: a tuple of 1 to 3 positive integers in the order L, HW or DHW."""
+    """``HxW``, ``L``, ``DxHxW`` or ``H=..,W=..``: a tuple of positive integers in the order L, HW or DHW."""
 
     name = "HxW"
 
@@ -90,7 +90,7 @@ class Patch:
         if len(self.sizes) != len(order):
             raise RequestError(
                 f"--patch has {len(self.sizes)} sizes, --order {order} has {len(order)} axes",
-                hint="a patch has its spatial sizes and its channels, for example --patch 20x20x10 --order HWC",
+                hint="a patch is its spatial sizes and its channels, as --patch 20x20x10 --order HWC",
             )
         return self.sizes
 
@@ -114,7 +114,7 @@ class PatchType(click.ParamType):
 
 
 class StrideType(click.ParamType):
-    """``N``, ``NxM`` or ``patch``: a tuple of positive integers (one stands for every axis), or ``"patch"``."""
+    """``N`` (on every axis), ``NxM`` or ``patch``: a tuple of positive integers, or ``"patch"``."""
 
     name = "N|NxM|patch"
 
@@ -136,7 +136,7 @@ class StrideType(click.ParamType):
 
 
 def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[int, ...]:
-    """A stride option's value, one number an axis of the spatial ``patch`` (``RequestError`` where it does not fit)."""
+    """A stride option's value, one number an axis of the spatial ``patch``; ``RequestError`` where they differ."""
     if isinstance(stride, str):  # "patch"
         return tuple(patch)
     if len(stride) == 1:
@@ -146,31 +146,18 @@ def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[i
     return stride
 
 
-@dataclass(frozen=True)
-class Provider:
-    """An execution provider of ONNX Runtime, and for CUDA the device's number."""
-
-    name: str
-    device: int = 0
-
-
 class ProviderType(click.ParamType):
-    """``cpu``, ``cuda``, ``cuda:1``, or ONNX Runtime's own names for them: a ``Provider``."""
+    """``cpu``, ``cuda``, ``cuda:1``, or ONNX Runtime's own names: the text, for ``convert.execute``."""
 
     name = "cpu|cuda[:N]"
-    _names = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # noqa: RUF012 - never changed
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Provider:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The provider; ``BadParameter`` for any other name: a misspelt one must not fall back to the CPU."""
-        if isinstance(value, Provider):
-            return value
-        known = {**self._names, **{name.lower(): name for name in self._names.values()}}
-        name, _, device = value.lower().partition(":")
-        if name not in known or not re.fullmatch(r"[0-9]{0,3}", device) or value.endswith(":"):
+        if not re.fullmatch(
+            r"cpu|cpuexecutionprovider|cuda(executionprovider)?(:[0-9]{1,3})?", value.lower()
+        ):
             self.fail(f"{value!r} is no provider: cpu, cuda, or cuda:N for device N", param, ctx)
-        if device and known[name] != self._names["cuda"]:
-            self.fail(f"{value!r}: only cuda has devices", param, ctx)
-        return Provider(known[name], int(device or 0))
+        return str(value)
 
 
 SIZE, PATCH, STRIDE, PROVIDER = SizeType(), PatchType(), StrideType(), ProviderType()
@@ -202,7 +189,7 @@ provider_option = click.option(
 
 
 def _verbosity(change: int) -> Callable[[click.Context, click.Parameter, int], None]:
-    def callback(ctx: click.Context, param: click.Parameter, value: int) -> None:  # noqa: ARG001 - click's signature
+    def callback(ctx: click.Context, param: click.Parameter, value: int) -> None:  # noqa: ARG001
         if value:
             ctx.meta[VERBOSITY] = ctx.meta.get(VERBOSITY, 0) + change * int(value)
 

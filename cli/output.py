@@ -1,8 +1,8 @@
 """What a command prints: results to stdout as table, json, csv or markdown; everything else to stderr.
 
-A result is one JSON document and the rows of its table. Names come from files that nobody vouches for, so each
-text goes through ``escape`` on its way out: no control character, terminal sequence or line break of a name gets
-to the terminal, and none starts a workflow command of a CI system.
+A result is one JSON document and the rows of its table. Names come from files that nobody vouches for, so
+each text goes through ``escape`` on its way out: no control character, terminal sequence or line break of a
+name gets to the terminal, and none starts a workflow command of a CI system.
 """
 
 import csv
