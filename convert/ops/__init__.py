@@ -1,1 +1,96 @@
-"""Rules: one ONNX operator each."""
+"""How each ONNX operator behaves under a scan: the one table. A row is the whole cost of a new operator.
+
+``pointwise``: every position alike, stays. ``windowed``: slides, stays, with frozen pads. ``view``: regroups axes, goes.
+``dense``: becomes a convolution. ``whole patch``: a pool over it becomes a window. ``features``: moves to the channel
+axis. ``refused``: cannot be a convolution, for the reason given. An operator without a row is not understood, and
+refused by its name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..step import Refusal, Result, Rule, Step
+from .dense import gemm, matmul
+from .features import concat, extremum, layer_normalization, softmax, split, top_k
+from .pointwise import batch_normalization, broadcasting, dropped, elementwise
+from .reductions import REDUCTIONS, global_pool, reduce
+from .views import flatten, reshape, squeeze, transpose, unsqueeze
+from .windows import convolution, gather, lrn, pad, pool, slice_
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A row: how the operator behaves under a scan, and the rule that rewrites it."""
+
+    behaviour: str
+    rule: Rule
+
+
+def _refused(reason: str) -> Operator:
+    def rule(_: Step) -> Result:
+        raise Refusal(reason)
+
+    return Operator(f"refused: {reason}", rule)
+
+
+_CONTROL = "control flow around the network is not followed"
+_STATISTICS = "it normalises with statistics of the whole patch"
+_RECURRENT = "it runs along the patch step by step, so each output depends on where the patch begins"
+_UPSAMPLED = "upsampling in front of the head is not supported"
+
+OPERATORS: Mapping[str, Operator] = {
+    **{
+        name: Operator("pointwise", elementwise)
+        for name in (
+            "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu",
+            "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg",
+            "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign",
+            "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+        )
+    },
+    **{
+        name: Operator("pointwise", broadcasting)
+        for name in (
+            "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
+            "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+        )
+    },
+    "BatchNormalization": Operator("pointwise", batch_normalization),
+    "Dropout": Operator("view", dropped),
+    "Identity": Operator("view", dropped),
+    "Flatten": Operator("view", flatten),
+    "Reshape": Operator("view", reshape),
+    "Squeeze": Operator("view", squeeze),
+    "Transpose": Operator("view", transpose),
+    "Unsqueeze": Operator("view", unsqueeze),
+    "Gemm": Operator("dense", gemm),
+    "MatMul": Operator("dense", matmul),
+    "AveragePool": Operator("windowed", pool),
+    "Conv": Operator("windowed", convolution),
+    "Gather": Operator("windowed", gather),
+    "LpPool": Operator("windowed", pool),
+    "MaxPool": Operator("windowed", pool),
+    "Pad": Operator("windowed", pad),
+    "Slice": Operator("windowed", slice_),
+    **{name: Operator("whole patch", global_pool if name.startswith("Global") else reduce) for name in REDUCTIONS},
+    "ArgMax": Operator("features", extremum),
+    "ArgMin": Operator("features", extremum),
+    "Concat": Operator("features", concat),
+    "Hardmax": Operator("features", softmax),
+    "LRN": Operator("features", lrn),
+    "LayerNormalization": Operator("features", layer_normalization),
+    "LogSoftmax": Operator("features", softmax),
+    "Softmax": Operator("features", softmax),
+    "Split": Operator("features", split),
+    "TopK": Operator("features", top_k),
+    **{name: _refused(_STATISTICS) for name in
+       ("GroupNormalization", "InstanceNormalization", "LpNormalization", "MeanVarianceNormalization")},
+    **{name: _refused(_RECURRENT) for name in ("CumSum", "GRU", "LSTM", "RNN")},
+    **{name: _refused(_CONTROL) for name in ("If", "Loop", "Scan")},
+    **{name: _refused(_UPSAMPLED) for name in ("ConvTranspose", "DepthToSpace", "MaxUnpool", "Resize", "Upsample")},
+    "Attention": _refused("attention mixes the positions of the patch"),
+    "Einsum": _refused("Einsum is not followed"),
+    "Expand": _refused("it repeats values to a size that was computed for the patch"),
+    "GatherND": _refused("it picks positions of the patch by number"),
+    "SpaceToDepth": _refused("it cuts rows or columns into parts"),
+}  # fmt: skip

@@ -1,0 +1,234 @@
+"""Values of a graph that do not depend on its input: initializers, ``Constant`` nodes and what is computed of them.
+
+Exporters put a dense weight behind ``Identity``, ``Cast``, ``Transpose`` or ``ConstantOfShape``, and a reshape's
+target behind a chain of ``Shape``, ``Gather``, ``Unsqueeze`` and ``Concat``. Chains are followed on demand. What only
+moves axes stays a view of the mapped file; every other operator runs in onnx's own reference implementation,
+on small values only, so that a file cannot ask for memory it does not hold.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
+
+from .errors import FileError
+from .model import Array, Model
+
+# The largest value that is computed rather than viewed, in elements: shape arithmetic is far below, a bomb is above.
+LARGEST_COMPUTED = 1 << 22
+
+
+def attributes(node: NodeProto) -> dict[str, object]:
+    """Return a node's attributes as Python values; tensors as they are."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def subgraphs(node: NodeProto) -> bool:
+    """Whether the node runs graphs of its own (``If``, ``Loop``, ``Scan``)."""
+    return any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of ONNX's own operator set that the model imports."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+class Constants:
+    """The constants of one model, by value name.
+
+    ``set`` makes further values known, such as the shape of a value on a patch.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._opset = opset_of(model.proto)
+        self._tensors = model.initializers()
+        self._producers = {
+            output: node for node in model.proto.graph.node for output in node.output if output
+        }
+        self._known: dict[str, Array] = {}
+        inputs = {i.name for i in model.proto.graph.input}
+        self._variable = inputs - set(self._tensors)
+        self._open: set[str] = set()
+
+    def set(self, name: str, value: Array) -> None:
+        """Make a value known."""
+        self._known[name] = value
+        self._variable.discard(name)
+
+    def known(self, name: str) -> bool:
+        """Whether ``value(name)`` would succeed without computing the network itself."""
+        try:
+            self.value(name)
+        except KeyError:
+            return False
+        return True
+
+    def value(self, name: str) -> Array:
+        """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
+
+        Raises ``KeyError`` where it depends on the network's input, ``FileError`` where computing it would take
+        more memory than shape arithmetic needs, or where an operator rejects its operands.
+        """
+        if name in self._known:
+            return self._known[name]
+        if name in self._tensors:
+            return self._model.array(self._tensors[name])
+        if name in self._variable or name not in self._producers:
+            raise KeyError(name)
+        if name in self._open:
+            raise FileError("a graph must not have cycles: the value depends on itself", layer=name)
+        node = self._producers[name]
+        # Chains are as long as the graph that a file holds; the walk keeps its own stack, not Python's.
+        pending, order, seen = [node], [], set()
+        while pending:
+            step = pending.pop()
+            if id(step) in seen:
+                continue
+            seen.add(id(step))
+            order.append(step)
+            for operand in step.input:
+                if not operand or operand in self._known or operand in self._tensors:
+                    continue
+                if operand in self._variable or operand not in self._producers:
+                    self._variable.update(step.output)
+                    raise KeyError(name)
+                pending.append(self._producers[operand])
+        remaining = list(reversed(order))
+        while remaining:
+            later = []
+            for step in remaining:
+                if all(not o or o in self._known or o in self._tensors for o in step.input):
+                    self._compute(step)
+                else:
+                    later.append(step)
+            if len(later) == len(remaining):
+                raise FileError("a graph must not have cycles: the value depends on itself", layer=name)
+            remaining = later
+        return self._known[name]
+
+    def _compute(self, node: NodeProto) -> None:
+        if node.output[0] in self._known:
+            return
+        if subgraphs(node) or node.domain not in ("", "ai.onnx"):
+            self._variable.update(node.output)
+            raise KeyError(node.output[0])
+        operands = [self.value(i) if i else None for i in node.input]
+        view = _VIEWS.get(node.op_type)
+        values = [view(node, operands)] if view else self._run(node, operands)
+        for name, value in zip(node.output, values, strict=False):
+            if name:
+                self._known[name] = value
+
+    def _run(self, node: NodeProto, operands: list[Array | None]) -> list[Array]:
+        """Compute a node that does arithmetic, with onnx's reference implementation of it."""
+        size = sum(o.size for o in operands if o is not None)
+        if size > LARGEST_COMPUTED or node.op_type in _UNBOUNDED:
+            raise FileError(
+                f"{node.op_type} computes a constant from {size} elements; "
+                f"constants are computed up to {LARGEST_COMPUTED}",
+                layer=node.name or node.output[0],
+                hint="fold the file's constants first, for instance with onnxsim or onnxslim",
+            )
+        from onnx.reference import ReferenceEvaluator
+
+        feeds = {i: o for i, o in zip(node.input, operands, strict=True) if o is not None}
+        graph = helper.make_graph(
+            [node],
+            "constant",
+            [
+                helper.make_tensor_value_info(i, helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
+                for i, o in feeds.items()
+            ],
+            [helper.make_empty_tensor_value_info(o) for o in node.output if o],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
+        try:
+            return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, feeds)]
+        except Exception as error:  # the reference raises whatever numpy does
+            raise FileError(
+                f"{node.op_type} cannot be computed from its constants: {error}",
+                layer=node.name or node.output[0],
+            ) from error
+
+
+# Operators whose output may be any size whatever their inputs: never computed.
+_UNBOUNDED = frozenset({"Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot", "EyeLike", "RandomNormal",
+                        "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})  # fmt: skip
+
+
+def _constant(node: NodeProto, _: list[Array | None]) -> Array:
+    given = attributes(node)
+    if "value" in given:
+        return numpy_helper.to_array(given["value"])  # type: ignore[no-any-return, arg-type]
+    for name, kind in (("value_float", np.float32), ("value_floats", np.float32),
+                       ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+        if name in given:
+            return np.asarray(given[name], dtype=kind)
+    raise FileError("Constant holds no number", layer=node.name or node.output[0])
+
+
+def _operand(operands: list[Array | None], index: int) -> Array:
+    value = operands[index] if index < len(operands) else None
+    if value is None:
+        raise FileError(f"operand {index} is missing")
+    return value
+
+
+def _transpose(node: NodeProto, operands: list[Array | None]) -> Array:
+    data = _operand(operands, 0)
+    perm = attributes(node).get("perm")
+    return data.transpose(perm)  # type: ignore[call-overload, no-any-return]
+
+
+def _constant_of_shape(node: NodeProto, operands: list[Array | None]) -> Array:
+    shape = [int(n) for n in _operand(operands, 0)]
+    fill = attributes(node).get("value")
+    element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)  # type: ignore[arg-type]
+    if any(n < 0 for n in shape) or np.prod(np.asarray(shape, dtype=object)) > 1 << 40:
+        raise FileError(f"ConstantOfShape asks for shape {shape}", layer=node.name or node.output[0])
+    return np.broadcast_to(element.reshape(()), shape)  # one element in memory, whatever the shape
+
+
+def _cast(node: NodeProto, operands: list[Array | None]) -> Array:
+    kind = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])  # type: ignore[arg-type]
+    data = _operand(operands, 0)
+    return data if data.dtype == kind else data.astype(kind)
+
+
+def axes_of(node: NodeProto, operands: list[Array | None]) -> list[int] | None:
+    """Return the ``axes`` of Squeeze, Unsqueeze or a Reduce: an attribute in older operator sets, an input in newer."""
+    given = attributes(node).get("axes")
+    if given is None and len(operands) > 1 and operands[1] is not None:
+        given = operands[1].reshape(-1).tolist()
+    return None if given is None else [int(a) for a in given]  # type: ignore[attr-defined]
+
+
+def _unsqueeze(node: NodeProto, operands: list[Array | None]) -> Array:
+    return np.expand_dims(_operand(operands, 0), tuple(axes_of(node, operands) or ()))
+
+
+def _squeeze(node: NodeProto, operands: list[Array | None]) -> Array:
+    axes = axes_of(node, operands)
+    return np.squeeze(_operand(operands, 0), None if axes is None else tuple(axes))
+
+
+def _reshape(node: NodeProto, operands: list[Array | None]) -> Array:
+    data, target = _operand(operands, 0), [int(n) for n in _operand(operands, 1)]
+    if not attributes(node).get("allowzero"):
+        target = [data.shape[i] if n == 0 else n for i, n in enumerate(target)]
+    return data.reshape(target)
+
+
+# Operators that move no element: numpy views, so that a weight behind them stays a view of the file.
+_VIEWS: Mapping[str, Callable[[NodeProto, list[Array | None]], Array]] = {
+    "Cast": _cast,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Dropout": lambda _, operands: _operand(operands, 0),
+    "Identity": lambda _, operands: _operand(operands, 0),
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,111 @@
+"""Global pools and reductions: over the patch they become a window as large as the patch's feature map.
+
+    mean, max, lp   a pool with that kernel          sum       the mean, times the number of positions
+    min             the pool of the negated value, negated
+
+Over the channels they stay what they are, on axis 1. Left as it is, a global pool of a larger input would silently
+give one vector for the whole input.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from onnx import helper
+
+from ..graph import Value
+from ..layout import BATCH, CHANNEL, SPACE
+from ..step import Refusal, Result, Step
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How one reduction is done over the patch: ``pool`` and its attributes, and what is done to its output."""
+
+    pool: str
+    attributes: tuple[tuple[str, int], ...] = ()
+    negated: bool = False
+    summed: bool = False
+
+
+REDUCTIONS = {
+    "GlobalAveragePool": Reduction("AveragePool"),
+    "GlobalLpPool": Reduction("LpPool"),
+    "GlobalMaxPool": Reduction("MaxPool"),
+    "ReduceL1": Reduction("LpPool", (("p", 1),)),
+    "ReduceL2": Reduction("LpPool", (("p", 2),)),
+    "ReduceMax": Reduction("MaxPool"),
+    "ReduceMean": Reduction("AveragePool"),
+    "ReduceMin": Reduction("MaxPool", negated=True),
+    "ReduceSum": Reduction("AveragePool", summed=True),
+}
+
+
+def global_pool(step: Step) -> Result:
+    """GlobalAveragePool, GlobalMaxPool and GlobalLpPool: every dimension from the third on."""
+    value = step.ordered()
+    extra = {"p": step.integer("p", 2)} if step.node.op_type == "GlobalLpPool" else {}
+    return [_over_space(step, value, range(2, len(value.layout.dims)), extra)]
+
+
+def reduce(step: Step) -> Result:
+    """The Reduce operators, over spatial axes, channels or both."""
+    value = step.ordered()
+    rank = len(value.layout.dims)
+    given = step.axes()
+    if not given and step.integer("noop_with_empty_axes", 0):
+        return [step.values[step.node.input[0]]]
+    positions = sorted({value.layout.axis(a) for a in given} if given else range(rank))
+    factors = [f for i in positions for f in value.layout.dims[i]]
+    if any(f.kind == BATCH for f in factors):
+        raise Refusal("it reduces over the samples of a batch")
+    channels = [f for f in factors if f.kind == CHANNEL]
+    if channels and len(channels) != len(value.layout.channels):
+        raise Refusal("it reduces over some of the channel axes only")
+    if any(f.kind == SPACE for f in factors):
+        value = _over_space(step, value, positions, {})
+    if channels:
+        own = {k: v for k, v in step.attributes.items() if k not in ("axes", "keepdims")}
+        value = replace(
+            value, name=step.builder.axes_operand(step.node.op_type, value.name, [1], keepdims=1, **own)
+        )
+    dims = tuple(
+        () if i in positions else dim
+        for i, dim in enumerate(value.layout.dims)
+        if step.integer("keepdims", 1) or i not in positions
+    )
+    remaining = () if channels else value.layout.channels
+    return [replace(value, layout=replace(value.layout, dims=dims, channels=remaining))]
+
+
+def _over_space(step: Step, value: Value, positions: Sequence[int], extra: dict[str, int]) -> Value:
+    """Reduce the spatial factors of the dimensions ``positions``; channel factors beside them stay."""
+    spaces = [f.axis for i in positions for f in value.layout.dims[i] if f.kind == SPACE]
+    how = REDUCTIONS[step.node.op_type]
+    after, strides = step.collapsed(value, spaces)
+    kernel = [value.axes[i].size if i in strides else 1 for i in range(len(value.axes))]
+    build = step.builder
+    name = value.name
+    if prod(kernel) > 1 or any(s > 1 for s in strides.values()):
+        if how.negated:
+            name = build.emit("Neg", [name])
+        name = build.emit(
+            how.pool,
+            [name],
+            kernel_shape=kernel,
+            strides=[strides.get(i, 1) for i in range(len(kernel))],
+            **dict(how.attributes),
+            **extra,
+        )
+        if how.negated:
+            name = build.emit("Neg", [name])
+        step.note("rewritten", f"{step.node.op_type} is {how.pool} with kernel {'x'.join(map(str, kernel))}")
+    elif how.pool == "LpPool":
+        name = build.emit("Abs", [name])
+    if how.summed and prod(kernel) > 1:
+        count = np.asarray(prod(kernel), dtype=helper.tensor_dtype_to_np_dtype(value.dtype))
+        name = build.emit("Mul", [name, build.constant(count, f"{build.layer}/count")])
+    result = replace(after, name=name)
+    step.work(result, 0)
+    return result

@@ -1,0 +1,273 @@
+"""One node under the rewrite: what its rule may ask for, and the few moves that every rule shares.
+
+A rule is a function ``rule(step) -> values``: it looks at the node's operands, appends nodes to ``step.builder``, and
+returns what the node's outputs have become. It refuses with ``Refusal`` (the reason is printed) or lets a
+``LayoutError`` through. Nothing is ever guessed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ..shapecalc.field import Axis
+from .constants import Constants, attributes, axes_of
+from .errors import RequestError
+from .graph import Builder, Value, Work
+from .kernel import Rearrangement
+from .layout import BATCH, CHANNEL, Layout
+from .model import Array
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, turned into a report line or an error by the caller
+    """The network cannot be a convolution because of this node; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Flattened branches behind a Concat along the features: each keeps its own canonical tensor."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the file's tensor on a patch."""
+        first = self.values[0].layout.shape
+        return (*first[:-1], sum(v.layout.shape[-1] for v in self.values))
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The output of a node that was refused, or of one behind it."""
+
+    cause: str
+
+
+Operand = Value | Parts | Unknown
+Result = Sequence[Operand | None]
+
+
+@dataclass
+class Step:
+    """The node at hand, its operands, and where the rewritten graph grows.
+
+    ``stride``: the map's stride, one entry a spatial axis; ``None`` while the network's own strides are looked for
+    (then every collapse keeps its grid's jump). ``notes`` collects what the report says of the node.
+    """
+
+    node: NodeProto
+    builder: Builder
+    constants: Constants
+    values: Mapping[str, Operand]
+    opset: int
+    stride: tuple[int, ...] | None
+    jumps: list[set[int]]
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """The node's attributes as Python values."""
+        return attributes(self.node)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        return int(self.attributes.get(name, default))  # type: ignore[call-overload, no-any-return]
+
+    def number(self, name: str, default: float) -> float:
+        """Return a float attribute."""
+        return float(self.attributes.get(name, default))  # type: ignore[arg-type]
+
+    def integers(self, name: str, default: Sequence[int]) -> list[int]:
+        """Return an attribute that is a list of integers."""
+        return [int(v) for v in self.attributes.get(name, default)]  # type: ignore[attr-defined]
+
+    def note(self, action: str, reason: str) -> None:
+        """Say what became of the node."""
+        self.notes.append((action, reason))
+
+    def is_data(self, index: int) -> bool:
+        """Whether operand ``index`` is there and depends on the network's input."""
+        return index < len(self.node.input) and self.node.input[index] in self.values
+
+    def value(self, index: int = 0) -> Value:
+        """Return operand ``index``, which must be a single value of the network."""
+        if index >= len(self.node.input) or not self.node.input[index]:
+            raise Refusal(f"operand {index} is missing")
+        operand = self.values.get(self.node.input[index])
+        if isinstance(operand, Parts):
+            raise Refusal(
+                "it reads several flattened branches behind a Concat, which only a dense layer may do"
+            )
+        if not isinstance(operand, Value):
+            raise Refusal(f"operand {index} is a constant where a value of the network is expected")
+        return operand
+
+    def ordered(self, index: int = 0) -> Value:
+        """Return operand ``index`` with its channels stored in the order in which the file's tensor names them."""
+        return self.put_in_order(self.value(index))
+
+    def put_in_order(self, value: Value) -> Value:
+        """Return ``value`` with its channels stored in the order in which the file's tensor names them."""
+        order = value.layout.in_order()
+        if order is None:
+            return replace(value, layout=value.layout.merged())
+        indices = self.builder.constant(
+            np.asarray(order, dtype=np.int64), f"{self.builder.layer}/channel_order"
+        )
+        name = self.builder.emit("Gather", [value.name, indices], axis=1)
+        named = tuple(f for dim in value.layout.dims for f in dim if f.kind == CHANNEL)
+        return replace(value, name=name, layout=replace(value.layout, channels=named).merged())
+
+    def constant(self, index: int) -> Array | None:
+        """Return operand ``index`` if it is a constant, ``None`` if it is left out.
+
+        Refuses where it depends on the network's input.
+        """
+        if index >= len(self.node.input) or not self.node.input[index]:
+            return None
+        name = self.node.input[index]
+        if name in self.values:
+            raise Refusal(f"operand {index} ({name}) is computed from the network's input")
+        try:
+            return self.constants.value(name)
+        except KeyError:
+            raise Refusal(f"operand {index} ({name}) is not a constant") from None
+
+    def axes(self) -> list[int] | None:
+        """Return the ``axes`` of Squeeze, Unsqueeze or a Reduce, attribute or input."""
+        return axes_of(self.node, [None, self.constant(1)])
+
+    def list_of(self, name: str, index: int) -> list[int] | None:
+        """Return a list that newer operator sets pass as input ``index`` and older ones as attribute ``name``."""
+        if name in self.attributes:
+            return self.integers(name, ())
+        given = self.constant(index)
+        return None if given is None else [int(v) for v in given.reshape(-1)]
+
+    def emit(self, inputs: Sequence[str], *, kind: str = "", output: str = "", **attributes: object) -> str:
+        """Append the node itself (or another ``kind``) on other inputs; its name and its first output's are kept."""
+        output = output or self.node.output[0]
+        return self.builder.emit(
+            kind or self.node.op_type,
+            inputs,
+            output=output,
+            name=self.node.name,
+            domain=self.node.domain,
+            **attributes,
+        )
+
+    def same(self, value: Value, operands: Sequence[str] | None = None, dtype: int | None = None) -> Value:
+        """Append the node itself on ``value``, its attributes unchanged; the layout stays."""
+        name = self.emit([value.name, *(operands or ())], **self.attributes)
+        return replace(value, name=name, dtype=value.dtype if dtype is None else dtype)
+
+    def fits_canonical(self, layout: Layout, axes: Sequence[Axis]) -> bool:
+        """Whether the file's tensor has batch, channels and every spatial axis just where the canonical one has."""
+        dims = layout.dims
+        return (
+            len(dims) == len(axes) + 2
+            and [f.kind for f in dims[0]] == [BATCH]
+            and dims[1] == layout.channels
+            and all(not dim or (len(dim) == 1 and dim[0].axis == i) for i, dim in enumerate(dims[2:]))
+        )
+
+    def broadcast(self, name: str, value: Value) -> str:
+        """Return the constant ``name`` in a shape that broadcasts against the canonical tensor of ``value``.
+
+        ``value`` must be in order. A scalar, or a constant that already has the canonical shape, is used as it is.
+        Refuses where it differs along rows and columns, or along the batch.
+        """
+        array = self.constants.value(name)
+        layout, rank = value.layout, len(value.axes)
+        if array.ndim > len(layout.dims):
+            if array.size != 1:
+                raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
+            return name if array.ndim <= rank + 2 else self._scalar(name)
+        sizes: list[int] = []  # the constant, one axis a channel factor
+        for size, dim in zip((1,) * (len(layout.dims) - array.ndim) + array.shape, layout.dims, strict=True):
+            here = [f for f in dim if f.kind == CHANNEL]
+            if size == 1:
+                sizes += [1] * len(here)
+                continue
+            if any(f.kind == BATCH for f in dim):
+                raise Refusal(
+                    f"the constant {name} of shape {list(array.shape)} differs from sample to sample"
+                )
+            if len(here) != len(dim) or not dim:
+                raise Refusal(
+                    f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
+                )
+            sizes += [f.size for f in here]
+        if self.fits_canonical(layout, value.axes):
+            return name
+        if array.size == 1:
+            return name if array.ndim <= rank + 2 else self._scalar(name)
+        result = (layout.channel_count,) + (1,) * rank  # (C, 1, ...): broadcasts against (N, C, *spatial)
+        whole = tuple(f.size for f in layout.channels)
+        if tuple(sizes) != whole:  # the same for several channels: written out, a few numbers a channel
+            few = self.builder.rearranged(
+                name, Rearrangement(tuple(sizes), tuple(range(len(sizes))), tuple(sizes))
+            )
+            full = self.builder.emit("Expand", [few, self.builder.integers(whole, "shape")])
+            return self.builder.emit("Reshape", [full, self.builder.integers(result, "shape")])
+        return self.builder.rearranged(name, Rearrangement(whole, tuple(range(len(whole))), result))
+
+    def _scalar(self, name: str) -> str:
+        shape = (1,) * self.constants.value(name).ndim
+        return self.builder.rearranged(name, Rearrangement(shape, tuple(range(len(shape))), ()))
+
+    def ratio(self, axis: int, jump: int) -> int:
+        """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``."""
+        self.jumps[axis].add(jump)
+        if self.stride is None:
+            return 1
+        if self.stride[axis] % jump:
+            raise RequestError(
+                f"the map's stride must be a multiple of the network's own: {self.stride[axis]} is not a multiple of "
+                f"{jump} on spatial axis {axis}",
+                hint=f"take --stride {jump} or a multiple of it, or --method patches --stride patch",
+            )
+        return self.stride[axis] // jump
+
+    def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, dict[int, int]]:
+        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the strides it needs.
+
+        The caller appends the node, with kernel ``value.axes[i].size`` and the returned stride on each of ``axes``.
+        """
+        strides = {i: self.ratio(i, value.axes[i].jump) for i in axes}
+        after = [
+            replace(axis.whole(), jump=self.stride[i] if self.stride else 0) if i in strides else axis
+            for i, axis in enumerate(value.axes)
+        ]
+        for i in axes:
+            leading, trailing = value.axes[i].border
+            if leading or trailing:
+                self.note(
+                    "border effect",
+                    f"on {leading + trailing} of {value.axes[i].size} positions along spatial axis {i} it reads what "
+                    "padding has touched",
+                )
+        layout = value.layout.resized({}, drop=strides)
+        return replace(
+            value, layout=layout, axes=tuple(after), collapsed=value.collapsed | set(axes)
+        ), strides
+
+    def without_single_positions(self, value: Value) -> Value:
+        """Return ``value`` with every grid axis of one position made an axis of the map."""
+        single = [i for i in value.grid if value.axes[i].size == 1]
+        if not single:
+            return value
+        result, strides = self.collapsed(value, single)
+        name = self.builder.every(value.name, [strides.get(i, 1) for i in range(len(value.axes))])
+        return replace(result, name=name)
+
+    def work(self, value: Value, macs: int) -> None:
+        """Count ``macs`` multiply-adds for each position of ``value``."""
+        self.builder.work.append(Work(value, macs))
+
+
+Rule = Callable[[Step], Result]
+
+BOOL = TensorProto.BOOL
+INT64 = TensorProto.INT64

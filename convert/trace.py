@@ -1,0 +1,382 @@
+"""The network followed node by node on a patch: what every value is, and the graph that computes it everywhere.
+
+A trace starts from an assumption about the input's axes (channels first, channels last, or none), because ONNX does
+not name them. A convolution contradicts a wrong assumption at once; a network without one is ambiguous, and the
+caller must say. The first trace finds the network's own stride S (the least common multiple of the jumps at which
+patches collapse to vectors); the second writes the graph for the stride asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import lcm
+
+import numpy as np
+from onnx import NodeProto, ValueInfoProto
+
+from ..shapecalc.field import Axis
+from .constants import Constants, opset_of, subgraphs
+from .errors import FileError, NegativeAnswer, RequestError
+from .graph import Builder, Value
+from .layout import BATCH, SPACE, Factor, Layout, LayoutError, channel
+from .model import Model
+from .ops import OPERATORS
+from .step import Operand, Refusal, Step, Unknown
+
+# A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by chance.
+FREE_BATCH = 10007
+
+SPATIAL_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+ORDERS = {1: ("CL", "LC"), 2: ("CHW", "HWC"), 3: ("CDHW", "DHWC")}
+
+
+@dataclass(frozen=True)
+class Input:
+    """The network's input under one assumption: which of its dimensions is what, and the patch."""
+
+    name: str
+    dtype: int
+    shape: tuple[int | None, ...]
+    channel_axis: int | None
+    spatial_axes: tuple[int, ...]
+    patch: tuple[int, ...]
+
+    @property
+    def order(self) -> str:
+        """The assumption in letters, such as CHW."""
+        if self.channel_axis is None:
+            return ORDERS[len(self.patch)][0][1:]
+        return ORDERS[len(self.patch)][0 if self.channel_axis == 1 else 1]
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the channels are the last dimension."""
+        return self.channel_axis is not None and self.channel_axis != 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A line of the report: what became of a node, and why."""
+
+    name: str
+    operator: str
+    action: str
+    reason: str
+
+
+@dataclass
+class Trace:
+    """A network followed under one assumption.
+
+    ``outputs``: what the graph's outputs became; ``builder``: the rewritten nodes. ``refused``: the first node that
+    could not be followed (``None`` if all could), and ``refusals`` all that were refused for reasons of their own.
+    ``jumps``: for each spatial axis the jumps at which patches collapse.
+    """
+
+    input: Input
+    opset: int
+    builder: Builder
+    outputs: dict[str, Operand]
+    layers: list[Layer]
+    followed: int
+    refusals: list[Layer]
+    jumps: list[set[int]]
+    values: dict[str, Operand] = field(default_factory=dict)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """S: the network's own stride, one entry a spatial axis."""
+        return tuple(lcm(*found) if found else 1 for found in self.jumps)
+
+
+def label(node: NodeProto) -> str:
+    """Return what the report calls a node: its name, or its first output where it has none."""
+    return node.name or next((o for o in node.output if o), node.op_type)
+
+
+def network_input(model: Model) -> ValueInfoProto:
+    """Return the graph's one input that is not a default weight. Raises ``FileError`` unless there is just one."""
+    given = set(model.initializers())
+    inputs = [i for i in model.proto.graph.input if i.name not in given]
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise FileError(
+            f"a patch classifier has one input, this graph has {len(inputs)}: {names}",
+            hint="make the other inputs initializers, if they are weights",
+        )
+    return inputs[0]
+
+
+def assumptions(model: Model, patch: Sequence[int] | None, order: str | None) -> list[Input]:
+    """Return the ways to read the input's axes: channels first, channels last, no channels.
+
+    Raises ``RequestError`` where the patch size is free and not given, or contradicts the file, ``NegativeAnswer``
+    where the input has no spatial axis.
+    """
+    info = network_input(model)
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise FileError("the input's shape must be known, at least its rank", layer=info.name)
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    if any(size is not None and size < 1 for size in shape):
+        raise FileError(f"the input's sizes must be positive, got {list(shape)}", layer=info.name)
+    rank = len(shape)
+    if rank < 3:
+        raise NegativeAnswer(
+            f"nothing to convert: the input has shape {list(shape)}, so it has no rows, columns or steps to slide over",
+            layer=info.name,
+        )
+    readings: list[tuple[int | None, tuple[int, ...]]] = []
+    if rank <= 5:
+        readings += [(1, tuple(range(2, rank))), (rank - 1, tuple(range(1, rank - 1)))]
+    if rank <= 4:
+        readings.append((None, tuple(range(1, rank))))
+    if not readings:
+        raise FileError(f"inputs have 1 to 3 spatial axes, this one has {rank} dimensions", layer=info.name)
+    found: list[Input] = []
+    problem: RequestError | None = None
+    for channel_axis, spatial in readings:
+        sizes = [shape[a] for a in spatial]
+        if patch is not None and len(patch) != len(spatial):
+            problem = problem or RequestError(
+                f"--patch has {len(patch)} sizes, the input {len(spatial)} spatial axes"
+            )
+            continue
+        if channel_axis is not None and shape[channel_axis] is None:
+            problem = problem or RequestError(
+                f"the number of channels is free in the input's shape {list(shape)}"
+            )
+            continue
+        if patch is None and None in sizes:
+            problem = problem or RequestError(
+                f"the patch size is free in the file: the input has shape {_shown(info)}",
+                hint="say on what patch the network was trained, for instance --patch "
+                + "x".join(str(s or 32) for s in sizes),
+                layer=info.name,
+            )
+            continue
+        if patch is not None and any(s not in (None, p) for s, p in zip(sizes, patch, strict=True)):
+            problem = problem or RequestError(
+                f"--patch {'x'.join(map(str, patch))} contradicts the input's shape {_shown(info)}",
+                layer=info.name,
+            )
+            continue
+        known = tuple(int(s) for s in (patch if patch is not None else sizes) if s is not None)
+        reading = Input(info.name, tensor.elem_type, shape, channel_axis, spatial, known)
+        if channel_axis is None and 1 in known:
+            continue  # an axis of one element is a channel, not something to slide over
+        if order in (None, reading.order):
+            found.append(reading)
+    if not found:
+        raise problem or RequestError(
+            f"--order {order} does not fit an input of shape {_shown(info)}", layer=info.name
+        )
+    return found
+
+
+def _shown(info: ValueInfoProto) -> str:
+    sizes = (
+        str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
+        for d in info.type.tensor_type.shape.dim
+    )
+    return "x".join(sizes)
+
+
+def sorted_nodes(model: Model) -> list[NodeProto]:
+    """Return the nodes so that each comes after those it reads: some exporters append Casts at the end.
+
+    Raises ``FileError`` for a cycle or a value that nothing computes.
+    """
+    graph = model.proto.graph
+    ready = {i.name for i in graph.input} | set(model.initializers()) | {""}
+    nodes = list(graph.node)
+    readers: dict[str, list[int]] = {}
+    missing = [0] * len(nodes)
+    for index, node in enumerate(nodes):
+        wanted = {i for i in node.input if i not in ready} | _captured(node, graph_names(nodes))
+        wanted -= ready
+        missing[index] = len(wanted)
+        for name in wanted:
+            readers.setdefault(name, []).append(index)
+    queue = [i for i, count in enumerate(missing) if not count]
+    result: list[NodeProto] = []
+    position = 0
+    while position < len(queue):
+        node = nodes[queue[position]]
+        position += 1
+        result.append(node)
+        for output in node.output:
+            for index in readers.pop(output, ()):
+                missing[index] -= 1
+                if not missing[index]:
+                    queue.append(index)
+    if len(result) != len(nodes):
+        stuck = next(n for i, n in enumerate(nodes) if missing[i])
+        raise FileError("a node reads a value that nothing computes, or its own output", layer=label(stuck))
+    return result
+
+
+def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
+    """Return every value that the nodes compute."""
+    return frozenset(o for n in nodes for o in n.output)
+
+
+def _captured(node: NodeProto, names: frozenset[str]) -> set[str]:
+    """Return the outer values that a node's own graphs read."""
+    if not subgraphs(node):
+        return set()
+    found: set[str] = set()
+    graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
+    for graph in graphs:
+        for inner in graph.node:
+            found |= {i for i in inner.input if i in names} | _captured(inner, names)
+    return found
+
+
+def _start(given: Input) -> Value:
+    """Return the input as a value; a channels-last input is moved to the canonical layout by the caller."""
+    batch = given.shape[0] if given.shape[0] is not None else FREE_BATCH
+    count = 1 if given.channel_axis is None else given.shape[given.channel_axis]
+    channels = channel(int(count or 1))
+    dims: list[tuple[Factor, ...]] = [()] * len(given.shape)
+    dims[0] = (Factor(BATCH, batch),)
+    if given.channel_axis is not None:
+        dims[given.channel_axis] = channels
+    for i, (position, size) in enumerate(zip(given.spatial_axes, given.patch, strict=True)):
+        dims[position] = (Factor(SPACE, size, i),)
+    axes = tuple(Axis(size) for size in given.patch)
+    return Value(given.name, Layout(tuple(dims), channels), axes, frozenset(), given.dtype)
+
+
+def _canonical_input(value: Value, given: Input, builder: Builder) -> Value:
+    """Return the input in the canonical layout."""
+    if given.channel_axis is None:
+        return replace(value, name=builder.axes_operand("Unsqueeze", given.name, [1]))
+    if given.channel_axis != 1:
+        rank = len(given.shape)
+        # (N, *spatial, C) -> (N, C, *spatial)
+        return replace(
+            value, name=builder.emit("Transpose", [given.name], perm=[0, rank - 1, *range(1, rank - 1)])
+        )
+    return value
+
+
+def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
+    """Follow the network from ``given``; with ``stride``, write the graph of the map at that stride.
+
+    Refusals do not end the trace: what lies behind one is unknown, and the report names every cause.
+    """
+    graph = model.proto.graph
+    opset = opset_of(model.proto)
+    constants = Constants(model)
+    taken = {i.name for i in graph.input} | set(model.initializers()) | {n.name for n in graph.node}
+    taken |= graph_names(list(graph.node))
+    builder = Builder(opset, constants, taken, layer=given.name)
+    start = _canonical_input(_start(given), given, builder)
+    values: dict[str, Operand] = {given.name: start}
+    trace = Trace(given, opset, builder, {}, [], 0, [], [set() for _ in given.patch], values)
+    for node in sorted_nodes(model):
+        operands = [values[i] for i in (*node.input, *_captured(node, frozenset(values))) if i in values]
+        if not operands:
+            continue
+        name = label(node)
+        if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
+            _shape_of(node, values, constants)
+            continue
+        unknown = next((o for o in operands if isinstance(o, Unknown)), None)
+        if unknown is not None:
+            values.update((o, unknown) for o in node.output if o)
+            if node.op_type in ("Gemm", "MatMul"):
+                trace.layers.append(
+                    Layer(name, node.op_type, "not convertible", f"it comes behind {unknown.cause}")
+                )
+            continue
+        builder.layer = name
+        step = Step(node, builder, constants, values, opset, stride, trace.jumps)
+        before = len(builder.nodes), len(builder.rewrites)
+        try:
+            if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+                raise Refusal(
+                    f"the operator {node.domain + '.' if node.domain else ''}{node.op_type} is not understood"
+                )
+            results = OPERATORS[node.op_type].rule(step)
+        except (Refusal, LayoutError) as refusal:
+            layer = Layer(name, node.op_type, "not convertible", str(refusal))
+            trace.layers.append(layer)
+            trace.refusals.append(layer)
+            del builder.nodes[before[0] :]
+            del builder.rewrites[before[1] :]
+            values.update((o, Unknown(name)) for o in node.output if o)
+            continue
+        trace.followed += 1
+        notes = step.notes or [("kept", "it treats every position alike")]
+        trace.layers.extend(Layer(name, node.op_type, action, reason) for action, reason in notes)
+        values.update((o, r) for o, r in zip(node.output, results, strict=False) if o and r is not None)
+    for output in graph.output:
+        if output.name not in values:
+            raise FileError("a network's output must depend on its input", layer=output.name)
+        operand = values[output.name]
+        builder.layer = output.name
+        step = Step(NodeProto(), builder, constants, values, opset, stride, trace.jumps)
+        try:
+            trace.outputs[output.name] = operand if isinstance(operand, Unknown) else vector(step, operand)
+        except (Refusal, LayoutError) as refusal:
+            layer = Layer(output.name, "output", "not convertible", str(refusal))
+            trace.layers.append(layer)
+            trace.refusals.append(layer)
+            trace.outputs[output.name] = Unknown(output.name)
+        trace.layers.extend(Layer(output.name, "output", action, reason) for action, reason in step.notes)
+    return trace
+
+
+def vector(step: Step, operand: Operand) -> Value:
+    """Return an output of the network as one vector a patch, its channels in the file's order.
+
+    Refuses where it has several positions a patch, or several feature axes.
+    """
+    if not isinstance(operand, Value):
+        raise Refusal("an output of flattened branches is not one vector")
+    value = step.put_in_order(step.without_single_positions(operand))
+    if value.grid:
+        sizes = "x".join(str(value.axes[i].size) for i in value.grid)
+        raise Refusal(f"the output has {sizes} positions a patch, not one vector")
+    if len(value.layout.channels) > 1:
+        raise Refusal(f"the output has several feature axes, {[f.size for f in value.layout.channels]}")
+    if not value.layout.dims or [f.kind for f in value.layout.dims[0]] != [BATCH]:
+        raise Refusal("the output does not have the batch in front")
+    return value
+
+
+def _shape_of(node: NodeProto, values: Mapping[str, Operand], constants: Constants) -> None:
+    """Make the shape that a value has on a patch a constant."""
+    operand = values[node.input[0]]
+    if isinstance(operand, Unknown):
+        return
+    shape: Sequence[int] = operand.layout.shape if isinstance(operand, Value) else operand.shape
+    given = {a.name: a.i for a in node.attribute}
+    if node.op_type == "Size":
+        constants.set(node.output[0], np.asarray(int(np.prod(shape)), dtype=np.int64))
+        return
+    chosen = list(shape)[slice(given.get("start", 0), given.get("end"))]
+    constants.set(node.output[0], np.asarray(chosen, dtype=np.int64))
+
+
+def choose(model: Model, patch: Sequence[int] | None = None, order: str | None = None) -> Trace:
+    """Follow the network under every assumption that fits, and return the trace of the one that is right.
+
+    Raises ``RequestError`` where several fit: the file cannot tell rows, columns and channels apart.
+    """
+    traces = [follow(model, reading, None) for reading in assumptions(model, patch, order)]
+    whole = [t for t in traces if not t.refusals]
+    # An axis of one element is hardly rows or columns where another reading makes it the channel.
+    whole = [t for t in whole if 1 not in t.input.patch] or whole
+    if len(whole) == 1:
+        return whole[0]
+    if len(whole) > 1:
+        readings = " or ".join(f"--order {t.input.order}" for t in whole)
+        raise RequestError(
+            "the file cannot tell rows, columns and channels apart: no layer says which axis of the input "
+            f"{_shown(network_input(model))} is the channel",
+            hint=f"say {readings}",
+            layer=whole[0].input.name,
+        )
+    return max(traces, key=lambda t: t.followed)
