@@ -1,8 +1,8 @@
 """A command runs in a forked child, so that whatever happens to it ends as one line and one exit status.
 
 Readers of binary files are native code, and one damaged byte can crash them (h5py on an HDF5 string header):
-no ``try`` helps against a signal, but the parent of the process that died can still speak. The fork costs 2 ms.
-Where there is no fork, the command runs in this process.
+no ``try`` helps against a signal, but the parent of the process that died can still speak. The fork costs
+2 ms. Where there is no fork, the command runs in this process.
 
 The parent forwards SIGINT, SIGTERM and SIGHUP; the child unwinds, which removes its temporary files, and
 ends. A second SIGINT, or ten seconds, end a child that native code keeps from unwinding. A child whose parent
@@ -23,8 +23,8 @@ from .output import complain
 
 DONE, BUG, BROKEN_PIPE = 0, 70, 128 + 13
 
-# The errors of the library, by class name (it is not imported until one was raised): the exit status, and what
-# to do about one that does not say so itself. The first class in an error's method resolution order counts.
+# The library's errors, by class name (it is not imported until one was raised): the exit status, and what to
+# do about one that does not say so itself. The first class in an error's method resolution order counts.
 STATUS = {
     "NegativeAnswer": (1, "the figures above say why"),
     "RequestError": (2, "dense2conv COMMAND --help lists the options"),

@@ -46,7 +46,15 @@ def _named_numbers(text: str) -> dict[str, int]:
     return sizes
 
 
-class SizeType(click.ParamType):
+class _Written(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
+    """A type whose name in ``--help`` is not shouted."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """The name as it is."""
+        return self.name
+
+
+class SizeType(_Written):
     """``HxW``, ``L``, ``DxHxW`` or ``H=..,W=..``: a tuple of positive integers in the order L, HW or DHW."""
 
     name = "HxW"
@@ -95,7 +103,7 @@ class Patch:
         return self.sizes
 
 
-class PatchType(click.ParamType):
+class PatchType(_Written):
     """``20x20x10`` or ``H=20,W=20,C=10``: a ``Patch``."""
 
     name = "HxWxC"
@@ -113,7 +121,7 @@ class PatchType(click.ParamType):
             self.fail(f"{value!r} is no patch: sizes as 20x20x10 or H=20,W=20,C=10", param, ctx)
 
 
-class StrideType(click.ParamType):
+class StrideType(_Written):
     """``N`` (on every axis), ``NxM`` or ``patch``: a tuple of positive integers, or ``"patch"``."""
 
     name = "N|NxM|patch"
@@ -136,7 +144,7 @@ class StrideType(click.ParamType):
 
 
 def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[int, ...]:
-    """A stride option's value, one number an axis of the spatial ``patch``; ``RequestError`` where they differ."""
+    """A stride option's value, one number a spatial axis; ``RequestError`` where they differ."""
     if isinstance(stride, str):  # "patch"
         return tuple(patch)
     if len(stride) == 1:
@@ -146,7 +154,7 @@ def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[i
     return stride
 
 
-class ProviderType(click.ParamType):
+class ProviderType(_Written):
     """``cpu``, ``cuda``, ``cuda:1``, or ONNX Runtime's own names: the text, for ``convert.execute``."""
 
     name = "cpu|cuda[:N]"

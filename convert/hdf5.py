@@ -1,0 +1,158 @@
+"""HDF5 read as data and nothing else.
+
+An HDF5 file can name other files to read from (external links, external storage, virtual datasets), can
+declare terabytes in a kilobyte, and reads as zeros where data is missing, all without an error. So only hard
+links are followed, only plain datasets are read, and a dataset must have stored what it declares::
+
+    contiguous:   stored = declared
+    chunked:      every chunk is there;  stored >= declared, or with gzip  declared <= 1100 * stored
+
+(deflate packs at most 1032 : 1). No attribute is read: damaged string attributes crash the HDF5 library. A
+crash cannot be caught here; the command line reads in a child process.
+"""
+
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import Dense2ConvError, FileError, RequestError
+
+Array = NDArray[Any]
+
+_ENOUGH_OBJECTS = 100_000
+_DEEPEST = 64
+_SLAB = 1 << 24  # bytes that are read at a time
+_BEST_DEFLATE = 1100
+
+# The filters of HDF5's own that are needed for weights; others load plug-ins, or are decoders of their own.
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+}
+
+
+def check_regular(path: str) -> int:
+    """The size of the regular file ``path`` in bytes.
+
+    Raises ``RequestError`` where there is no such file, ``FileError`` where it is empty or a pipe or device.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the file may be a name that is not UTF-8
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read the file: {getattr(error, 'strerror', error)}", file=path) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise RequestError("a file is needed, but this is a directory", file=path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError("a regular file is needed, but this is a device, pipe or socket", file=path)
+    if not status.st_size:
+        raise FileError("the file is empty", file=path, hint="was the copy or download interrupted?")
+    return status.st_size
+
+
+@contextmanager
+def open_hdf5(path: str) -> Iterator[h5py.File]:
+    """The HDF5 file ``path``, open for reading. What h5py raises inside becomes a ``FileError``."""
+    check_regular(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except Dense2ConvError as error:
+        error.file = error.file or path
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ValueError, TypeError ..
+        raise FileError(f"not an HDF5 file, or a damaged one: {error}", file=path) from error
+
+
+def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset with its path; ``FileError`` at the first link that is not a hard one."""
+    waiting: list[tuple[str, h5py.Group, int]] = [("", file["/"], 0)]
+    seen = {file["/"].id}
+    while waiting:
+        prefix, group, depth = waiting.pop(0)
+        for name in group:
+            path = f"{prefix}{name}"
+            item = _hard_linked(group, name, path)
+            if isinstance(item, h5py.Dataset):
+                yield path, item
+            elif isinstance(item, h5py.Group) and item.id not in seen:  # hard links may form cycles
+                seen.add(item.id)
+                if len(seen) > _ENOUGH_OBJECTS or depth > _DEEPEST:
+                    raise FileError(f"a weight file has at most {_ENOUGH_OBJECTS} groups, {_DEEPEST} deep")
+                waiting.append((f"{path}/", item, depth + 1))
+
+
+def dataset_at(file: h5py.File, path: str) -> h5py.Dataset | None:
+    """The dataset ``path``, None where there is none; ``FileError`` where a link on the way is not hard."""
+    item: Any = file["/"]
+    for name in path.strip("/").split("/"):
+        if not isinstance(item, h5py.Group) or item.get(name, getlink=True) is None:
+            return None
+        item = _hard_linked(item, name, path)
+    return item if isinstance(item, h5py.Dataset) else None
+
+
+def _hard_linked(group: h5py.Group, name: str, path: str) -> Any:
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        target = " to " + repr(getattr(link, "filename", None) or getattr(link, "path", "?"))
+        raise FileError(f"only hard links are followed, but {path!r} is a {type(link).__name__}{target}")
+    return group[name]
+
+
+def check_dataset(dataset: h5py.Dataset, path: str) -> None:
+    """Raise ``FileError`` unless the dataset is floats that this file stores in full."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_external_count():
+        raise FileError(
+            f"data must be in the file itself, but that of {path!r} is in {dataset.external[0][0]!r}"
+        )
+    layout = properties.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
+        raise FileError(f"data must be in the file itself, but {path!r} is a virtual dataset")
+    if dataset.shape is None or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
+        raise FileError(f"a weight is float16, float32 or float64, but {path!r} is {dataset.dtype}")
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    for code in filters:
+        if code not in _FILTERS:
+            raise FileError(
+                f"the filters {', '.join(_FILTERS.values())} are read, but {path!r} has filter {code}"
+            )
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    if stored > Path(os.fsdecode(dataset.file.filename)).stat().st_size:
+        raise FileError(f"{path!r} claims more bytes than the file has: {stored}")
+    most = stored * _BEST_DEFLATE if h5py.h5z.FILTER_DEFLATE in filters else stored
+    if declared > most:
+        raise FileError(f"{path!r} declares {declared} bytes ({dataset.shape}), but stores {stored}")
+    if layout == h5py.h5d.CHUNKED:
+        pairs = zip(dataset.shape, dataset.chunks, strict=True)
+        chunks = math.prod(-(-size // chunk) for size, chunk in pairs)
+        if dataset.id.get_num_chunks() != chunks:
+            raise FileError(f"{path!r} has {dataset.id.get_num_chunks()} of its {chunks} chunks")
+
+
+def read_dataset(dataset: h5py.Dataset, path: str) -> Array:
+    """The values of a dataset that passes ``check_dataset``, read in slabs of whole chunks."""
+    check_dataset(dataset, path)
+    array = np.empty(dataset.shape, dataset.dtype)
+    if not array.shape or not array.size:
+        dataset.read_direct(array)
+        return array
+    rows = max(1, _SLAB // max(1, array.nbytes // array.shape[0]))
+    if dataset.chunks is not None:
+        rows = -(-rows // dataset.chunks[0]) * dataset.chunks[0]
+    for start in range(0, array.shape[0], rows):
+        slab = np.s_[start : min(start + rows, array.shape[0])]
+        dataset.read_direct(array, slab, slab)
+    return array
