@@ -1,9 +1,9 @@
 """The rewritten nodes as a model of their own: the map.
 
 The interface keeps the original's names. An input ``(N, C, *patch)`` becomes ``(batch, C, *size)``, an output
-``(N, D)`` becomes ``(batch, D, *map)``; a channels-last network gets ``(batch, *size, C)`` and ``(batch, *map, D)``. Batch
-and sizes stay free unless they are fixed. What nothing reads any more is left out; constants that are read and were
-computed by nodes of the original become initializers.
+``(N, D)`` becomes ``(batch, D, *map)``; a channels-last network gets ``(batch, *size, C)`` and ``(batch,
+*map, D)``. Batch and sizes stay free unless they are fixed. What nothing reads any more is left out;
+constants that are read and were computed by nodes of the original become initializers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from .kernel import Rearrangement
 from .model import Array, Model
 from .trace import SPATIAL_NAMES, Trace
 
-# Below this version every initializer must be listed as an input; from it on, one that is listed can be overridden.
+# Below this version every initializer must be listed as an input; from it on, one that is listed can be
+# overridden.
 _IR_WITH_DEFAULTS = 4
 
 

@@ -1,9 +1,10 @@
-"""Values of a graph that do not depend on its input: initializers, ``Constant`` nodes and what is computed of them.
+"""Values of a graph that do not depend on its input: initializers, ``Constant`` nodes and what is computed of
+them.
 
-Exporters put a dense weight behind ``Identity``, ``Cast``, ``Transpose`` or ``ConstantOfShape``, and a reshape's
-target behind a chain of ``Shape``, ``Gather``, ``Unsqueeze`` and ``Concat``. Chains are followed on demand. What only
-moves axes stays a view of the mapped file; every other operator runs in onnx's own reference implementation,
-on small values only, so that a file cannot ask for memory it does not hold.
+Exporters put a dense weight behind ``Identity``, ``Cast``, ``Transpose`` or ``ConstantOfShape``, and a
+reshape's target behind a chain of ``Shape``, ``Gather``, ``Unsqueeze`` and ``Concat``. Chains are followed on
+demand. What only moves axes stays a view of the mapped file; every other operator runs in onnx's own
+reference implementation, on small values only, so that a file cannot ask for memory it does not hold.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 from .errors import FileError
 from .model import Array, Model
 
-# The largest value that is computed rather than viewed, in elements: shape arithmetic is far below, a bomb is above.
+# The largest value that is computed rather than viewed, in elements: shape arithmetic is far below, a bomb is
+# above.
 LARGEST_COMPUTED = 1 << 22
 
 
@@ -67,8 +69,8 @@ class Constants:
     def value(self, name: str) -> Array:
         """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
 
-        Raises ``KeyError`` where it depends on the network's input, ``FileError`` where computing it would take
-        more memory than shape arithmetic needs, or where an operator rejects its operands.
+        Raises ``KeyError`` where it depends on the network's input, ``FileError`` where computing it would
+        take more memory than shape arithmetic needs, or where an operator rejects its operands.
         """
         if name in self._known:
             return self._known[name]
@@ -153,8 +155,12 @@ class Constants:
 
 
 # Operators whose output may be any size whatever their inputs: never computed.
-_UNBOUNDED = frozenset({"Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot", "EyeLike", "RandomNormal",
-                        "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})  # fmt: skip
+_UNBOUNDED = frozenset(
+    (
+        "Bernoulli", "Expand", "EyeLike", "Multinomial", "OneHot", "Pad", "RandomNormal",
+        "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Resize", "Tile", "Upsample",
+    )
+)  # fmt: skip
 
 
 def _constant(node: NodeProto, _: list[Array | None]) -> Array:

@@ -1,7 +1,9 @@
-"""The rewritten graph while it is built: nodes in order, new constants as views, and a record of what was rearranged.
+"""The rewritten graph while it is built: nodes in order, new constants as views, and a record of what was
+rearranged.
 
 Every tensor of the rewritten graph is canonical, ``(N, C, *spatial)``. Operators whose parameters moved from
-attributes to inputs between operator sets (Slice, Squeeze, Pad ...) are written in the form of the model's own set.
+attributes to inputs between operator sets (Slice, Squeeze, Pad ...) are written in the form of the model's
+own set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +28,9 @@ INT_MAX = np.iinfo(np.int64).max
 class Value:
     """A value of the network: the canonical tensor ``name``, and how the file's own tensor is made of it.
 
-    ``axes``: one entry a spatial axis of the network. An axis in ``collapsed`` has one position a patch, at the
-    map's stride; the others are grids with the jump that their ``Axis`` says. ``dtype`` is a TensorProto type.
+    ``axes``: one entry a spatial axis of the network. An axis in ``collapsed`` has one position a patch, at
+    the map's stride; the others are grids with the jump that their ``Axis`` says. ``dtype`` is a TensorProto
+    type.
     """
 
     name: str

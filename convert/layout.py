@@ -1,17 +1,18 @@
-"""Which axis of the network a dimension of a tensor holds: the algebra that makes every flatten order come out right.
+"""Which axis of the network a dimension of a tensor holds: the algebra that makes every flatten order come
+out right.
 
-The network is followed in one canonical layout, ``(N, C, *spatial)``, whatever the file does: the tensor that the
-rewritten graph computes always has that layout, and a ``Layout`` says how the file's own tensor is made of it. Each
-dimension of the file's tensor is a product of factors, outermost first:
+The network is followed in one canonical layout, ``(N, C, *spatial)``, whatever the file does: the tensor that
+the rewritten graph computes always has that layout, and a ``Layout`` says how the file's own tensor is made
+of it. Each dimension of the file's tensor is a product of factors, outermost first:
 
     (N, H, W, C)          [batch] [row] [column] [channel]
     flattened, CHW        [batch] [channel row column]
     flattened, HWC        [batch] [row column channel]
     grouped channels      [batch] [c1] [c2] [row] [column]      with channel storage (c1, c2)
 
-Transpose, Reshape, Flatten, Squeeze and Unsqueeze only regroup factors, so they cost nothing in the rewritten graph,
-and a dense layer that reads ``[row column channel]`` has its rows in that order. Factors of one never appear: a
-dimension of size one is the empty product.
+Transpose, Reshape, Flatten, Squeeze and Unsqueeze only regroup factors, so they cost nothing in the rewritten
+graph, and a dense layer that reads ``[row column channel]`` has its rows in that order. Factors of one never
+appear: a dimension of size one is the empty product.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,10 +85,8 @@ class Layout:
 
     def squeezed(self, axes: Sequence[int] | None) -> "Layout":
         """Return the layout without the dimensions ``axes`` (default: all of size one), which must have size one."""
-        if axes is None:
-            drop = {i for i, dim in enumerate(self.dims) if not dim}
-        else:
-            drop = {self.axis(a) for a in axes}
+        empty = {i for i, dim in enumerate(self.dims) if not dim}
+        drop = empty if axes is None else {self.axis(a) for a in axes}
         for i in drop:
             if self.shape[i] != 1:
                 raise LayoutError(f"Squeeze of axis {i}, which has size {self.shape[i]}")
@@ -103,7 +102,8 @@ class Layout:
         return replace(self, dims=tuple(() if i in new else next(old) for i in range(rank)))
 
     def reshaped(self, target: Sequence[int]) -> "Layout":
-        """Return the layout behind a reshape to ``target`` (no -1 or 0 left): factors are regrouped in their order.
+        """Return the layout behind a reshape to ``target`` (no -1 or 0 left): factors are regrouped in their
+        order.
 
         A channel factor is split where ``target`` asks for it; rows, columns and the batch cannot be.
         """
@@ -142,7 +142,8 @@ class Layout:
         return Layout(tuple(dims), tuple(channels))
 
     def in_order(self) -> tuple[int, ...] | None:
-        """Return the channel permutation that puts the storage in the order in which ``dims`` name the channels.
+        """Return the channel permutation that puts the storage in the order in which ``dims`` name the
+        channels.
 
         ``None`` where it is in that order already. Entry ``i`` is the stored channel that comes ``i``-th.
         """

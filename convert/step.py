@@ -1,8 +1,8 @@
 """One node under the rewrite: what its rule may ask for, and the few moves that every rule shares.
 
-A rule is a function ``rule(step) -> values``: it looks at the node's operands, appends nodes to ``step.builder``, and
-returns what the node's outputs have become. It refuses with ``Refusal`` (the reason is printed) or lets a
-``LayoutError`` through. Nothing is ever guessed.
+A rule is a function ``rule(step) -> values``: it looks at the node's operands, appends nodes to
+``step.builder``, and returns what the node's outputs have become. It refuses with ``Refusal`` (the reason is
+printed) or lets a ``LayoutError`` through. Nothing is ever guessed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +52,9 @@ Result = Sequence[Operand | None]
 class Step:
     """The node at hand, its operands, and where the rewritten graph grows.
 
-    ``stride``: the map's stride, one entry a spatial axis; ``None`` while the network's own strides are looked for
-    (then every collapse keeps its grid's jump). ``notes`` collects what the report says of the node.
+    ``stride``: the map's stride, one entry a spatial axis; ``None`` while the network's own strides are
+    looked for (then every collapse keeps its grid's jump). ``notes`` collects what the report says of the
+    node.
     """
 
     node: NodeProto
@@ -175,8 +176,8 @@ class Step:
     def broadcast(self, name: str, value: Value) -> str:
         """Return the constant ``name`` in a shape that broadcasts against the canonical tensor of ``value``.
 
-        ``value`` must be in order. A scalar, or a constant that already has the canonical shape, is used as it is.
-        Refuses where it differs along rows and columns, or along the batch.
+        ``value`` must be in order. A scalar, or a constant that already has the canonical shape, is used as
+        it is. Refuses where it differs along rows and columns, or along the batch.
         """
         array = self.constants.value(name)
         layout, rank = value.layout, len(value.axes)
@@ -231,9 +232,11 @@ class Step:
         return self.stride[axis] // jump
 
     def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, dict[int, int]]:
-        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the strides it needs.
+        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the strides it
+        needs.
 
-        The caller appends the node, with kernel ``value.axes[i].size`` and the returned stride on each of ``axes``.
+        The caller appends the node, with kernel ``value.axes[i].size`` and the returned stride on each of
+        ``axes``.
         """
         strides = {i: self.ratio(i, value.axes[i].jump) for i in axes}
         after = [

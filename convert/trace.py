@@ -1,9 +1,11 @@
-"""The network followed node by node on a patch: what every value is, and the graph that computes it everywhere.
+"""The network followed node by node on a patch: what every value is, and the graph that computes it
+everywhere.
 
-A trace starts from an assumption about the input's axes (channels first, channels last, or none), because ONNX does
-not name them. A convolution contradicts a wrong assumption at once; a network without one is ambiguous, and the
-caller must say. The first trace finds the network's own stride S (the least common multiple of the jumps at which
-patches collapse to vectors); the second writes the graph for the stride asked for.
+A trace starts from an assumption about the input's axes (channels first, channels last, or none), because
+ONNX does not name them. A convolution contradicts a wrong assumption at once; a network without one is
+ambiguous, and the caller must say. The first trace finds the network's own stride S (the least common
+multiple of the jumps at which patches collapse to vectors); the second writes the graph for the stride asked
+for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ from .model import Model
 from .ops import OPERATORS
 from .step import Operand, Refusal, Step, Unknown
 
-# A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by chance.
+# A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by
+# chance.
 FREE_BATCH = 10007
 
 SPATIAL_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -67,9 +70,9 @@ class Layer:
 class Trace:
     """A network followed under one assumption.
 
-    ``outputs``: what the graph's outputs became; ``builder``: the rewritten nodes. ``refused``: the first node that
-    could not be followed (``None`` if all could), and ``refusals`` all that were refused for reasons of their own.
-    ``jumps``: for each spatial axis the jumps at which patches collapse.
+    ``outputs``: what the graph's outputs became; ``builder``: the rewritten nodes. ``refused``: the first
+    node that could not be followed (``None`` if all could), and ``refusals`` all that were refused for
+    reasons of their own. ``jumps``: for each spatial axis the jumps at which patches collapse.
     """
 
     input: Input
@@ -109,8 +112,8 @@ def network_input(model: Model) -> ValueInfoProto:
 def assumptions(model: Model, patch: Sequence[int] | None, order: str | None) -> list[Input]:
     """Return the ways to read the input's axes: channels first, channels last, no channels.
 
-    Raises ``RequestError`` where the patch size is free and not given, or contradicts the file, ``NegativeAnswer``
-    where the input has no spatial axis.
+    Raises ``RequestError`` where the patch size is free and not given, or contradicts the file,
+    ``NegativeAnswer`` where the input has no spatial axis.
     """
     info = network_input(model)
     tensor = info.type.tensor_type

@@ -1,20 +1,21 @@
 """One spatial axis of a value inside a network, as seen from the network's input.
 
-Position ``p`` of the value reads the input pixels ``start + p*jump .. start + p*jump + field - 1`` (unclipped: below
-0 and beyond the input are pads). A window ``(k, s, d, b)`` on top of it reads
+Position ``p`` of the value reads the input pixels ``start + p*jump .. start + p*jump + field - 1``
+(unclipped: below 0 and beyond the input are pads). A window ``(k, s, d, b)`` on top of it reads
 
     start' = start - b*jump,   field' = field + d*(k - 1)*jump,   jump' = s*jump
 
-(Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019). Where branches
-meet, the field is the union of theirs.
+(Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019). Where
+branches meet, the field is the union of theirs.
 
-``border`` counts the leading and trailing positions whose field reaches pads on a patch-sized input: those are
-computed from the layer's own padding there, and from real neighbours on a larger input.
+``border`` counts the leading and trailing positions whose field reaches pads on a patch-sized input: those
+are computed from the layer's own padding there, and from real neighbours on a larger input.
 
     leading'  = ceil((leading + b) / s)     (every output whose window starts before the first clean position)
 
-A value with ``size`` positions on a patch has ``size + (H - P) // jump`` positions on an input of ``H`` pixels when
-every window tiles its input exactly (``Window.tiling``); this is what the conversion keeps true of every value.
+A value with ``size`` positions on a patch has ``size + (H - P) // jump`` positions on an input of ``H``
+pixels when every window tiles its input exactly (``Window.tiling``); this is what the conversion keeps true
+of every value.
 """
 
 from dataclasses import dataclass, replace

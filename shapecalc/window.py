@@ -1,13 +1,14 @@
 """One axis of a windowed layer, in integers.
 
-Neuron ``j`` of a layer with kernel ``k``, stride ``s``, dilation ``d`` and ``b`` pads before the first element reads
-the elements ``j*s - b + i*d`` for ``i`` in ``0..k-1``. With ``e`` pads after the last of ``n`` elements there are
+Neuron ``j`` of a layer with kernel ``k``, stride ``s``, dilation ``d`` and ``b`` pads before the first
+element reads the elements ``j*s - b + i*d`` for ``i`` in ``0..k-1``. With ``e`` pads after the last of ``n``
+elements there are
 
     output = floor((n + b + e - d*(k - 1) - 1) / s) + 1
 
-neurons (ONNX ``Conv``; ``ceil_mode`` of the ONNX pools rounds up, and drops a last window that would start in the
-pads behind the input). ``SAME_UPPER`` and ``SAME_LOWER`` choose ``b`` and ``e`` so that ``output = ceil(n / s)``; the
-odd pad goes after (UPPER) or before (LOWER).
+neurons (ONNX ``Conv``; ``ceil_mode`` of the ONNX pools rounds up, and drops a last window that would start in
+the pads behind the input). ``SAME_UPPER`` and ``SAME_LOWER`` choose ``b`` and ``e`` so that ``output = ceil(n
+/ s)``; the odd pad goes after (UPPER) or before (LOWER).
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class Window:
         return max((size + self.before + self.after - self.extent) // self.stride + 1, 0)
 
     def unused(self, size: int) -> int:
-        """Trailing elements, pads included, that no neuron reads: below ``stride`` where ``output`` is positive.
+        """Trailing elements, pads included, that no neuron reads: below ``stride`` where ``output`` is
+        positive.
 
         >>> Window(kernel=3, stride=2, before=1, after=1).unused(224)
         1
@@ -58,10 +60,11 @@ class Window:
         return size + self.before + self.after - (self.output(size) - 1) * self.stride - self.extent
 
     def tiling(self, size: int) -> tuple["Window", int]:
-        """Return the same window with as few elements behind ``size`` as its neurons read, and how many to cut off.
+        """Return the same window with as few elements behind ``size`` as its neurons read, and how many to
+        cut off.
 
-        The returned window has the same output on ``size``, and leaves nothing unused once ``cut`` elements are
-        taken off the end of the input (``cut`` is 0 where taking away pads is enough).
+        The returned window has the same output on ``size``, and leaves nothing unused once ``cut`` elements
+        are taken off the end of the input (``cut`` is 0 where taking away pads is enough).
 
         >>> Window(kernel=3, stride=2, before=1, after=1).tiling(224)
         (Window(kernel=3, stride=2, dilation=1, before=1, after=0), 0)
@@ -74,7 +77,8 @@ class Window:
 
 
 def same(size: int, kernel: int, stride: int, dilation: int = 1, *, upper: bool = True) -> Window:
-    """Return the window with ONNX's ``auto_pad`` SAME_UPPER (or SAME_LOWER) worked out for an axis of ``size``.
+    """Return the window with ONNX's ``auto_pad`` SAME_UPPER (or SAME_LOWER) worked out for an axis of
+    ``size``.
 
     Source: the ONNX operator specification of Conv, ``auto_pad``.
 
@@ -90,9 +94,11 @@ def same(size: int, kernel: int, stride: int, dilation: int = 1, *, upper: bool 
 
 
 def rounded_up(size: int, window: Window) -> Window:
-    """Return ``window`` with the pads behind that the ``ceil_mode`` of the ONNX pools adds on an axis of ``size``.
+    """Return ``window`` with the pads behind that the ``ceil_mode`` of the ONNX pools adds on an axis of
+    ``size``.
 
-    A last window that would start in the pads behind the input is dropped, as PyTorch, Caffe and ONNX Runtime do.
+    A last window that would start in the pads behind the input is dropped, as PyTorch, Caffe and ONNX Runtime
+    do.
 
     >>> rounded_up(23, Window(kernel=2, stride=2))
     Window(kernel=2, stride=2, dilation=1, before=0, after=1)

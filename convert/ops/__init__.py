@@ -1,9 +1,9 @@
 """How each ONNX operator behaves under a scan: the one table. A row is the whole cost of a new operator.
 
-``pointwise``: every position alike, stays. ``windowed``: slides, stays, with frozen pads. ``view``: regroups axes, goes.
-``dense``: becomes a convolution. ``whole patch``: a pool over it becomes a window. ``features``: moves to the channel
-axis. ``refused``: cannot be a convolution, for the reason given. An operator without a row is not understood, and
-refused by its name.
+``pointwise``: every position alike, stays. ``windowed``: slides, stays, with frozen pads. ``view``: regroups
+axes, goes. ``dense``: becomes a convolution. ``whole patch``: a pool over it becomes a window. ``features``:
+moves to the channel axis. ``refused``: cannot be a convolution, for the reason given. An operator without a
+row is not understood, and refused by its name.
 """
 
 from collections.abc import Mapping
@@ -42,17 +42,18 @@ OPERATORS: Mapping[str, Operator] = {
     **{
         name: Operator("pointwise", elementwise)
         for name in (
-            "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu",
-            "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg",
-            "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign",
-            "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+            "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos",
+            "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN",
+            "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
+            "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
+            "ThresholdedRelu",
         )
     },
     **{
         name: Operator("pointwise", broadcasting)
         for name in (
-            "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
-            "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+            "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
+            "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
         )
     },
     "BatchNormalization": Operator("pointwise", batch_normalization),

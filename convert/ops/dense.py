@@ -1,11 +1,13 @@
-"""Dense layers: a matrix product over a flattened patch is a convolution with a kernel as large as that patch.
+"""Dense layers: a matrix product over a flattened patch is a convolution with a kernel as large as that
+patch.
 
     y[n, o] = sum_k x[n, k] W[k, o],   k = (factors of x's last dimension, outermost first)
 
-The rows of ``W`` are split into those factors, and its axes put in the order ``(O, channels, *spatial)``: that is
-the kernel, a view of ``W``. Spatial axes that the layer does not read get a kernel of one element, so a dense layer
-on ``(N, D)`` behind the head, on ``(N, H, W, C)`` or on ``(N, T, C)`` becomes a 1x1 convolution. A dense layer behind a
-Concat of flattened branches is the sum of one convolution a branch, each with its own rows.
+The rows of ``W`` are split into those factors, and its axes put in the order ``(O, channels, *spatial)``:
+that is the kernel, a view of ``W``. Spatial axes that the layer does not read get a kernel of one element, so
+a dense layer on ``(N, D)`` behind the head, on ``(N, H, W, C)`` or on ``(N, T, C)`` becomes a 1x1
+convolution. A dense layer behind a Concat of flattened branches is the sum of one convolution a branch, each
+with its own rows.
 
 ``alpha`` and ``beta`` of Gemm stay nodes, so that the kernel stays bit for bit the dense weight.
 """

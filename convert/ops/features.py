@@ -1,8 +1,8 @@
 """Operators along the feature axis: they move from the last axis of ``(N, D)`` to axis 1 of ``(N, D, *map)``.
 
-Softmax, LogSoftmax and Hardmax below operator set 13 flatten everything from ``axis`` on, so on a map they would
-normalise over features and positions together: there, as for LayerNormalization, the features are moved to the end
-and back.
+Softmax, LogSoftmax and Hardmax below operator set 13 flatten everything from ``axis`` on, so on a map they
+would normalise over features and positions together: there, as for LayerNormalization, the features are moved
+to the end and back.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
-"""Operators that treat every element, or every channel, alike: they commute with the scan and stay as they are.
+"""Operators that treat every element, or every channel, alike: they commute with the scan and stay as they
+are.
 
 Only their constants may have to move: a bias ``(D,)`` that met ``(N, D)`` meets ``(N, D, *map)`` and becomes
-``(D, 1, ..., 1)``. Unreshaped it would be added along the map's last axis, silently where that has D positions.
+``(D, 1, ..., 1)``. Unreshaped it would be added along the map's last axis, silently where that has D
+positions.
 """
 
 from dataclasses import replace

@@ -3,8 +3,8 @@
     mean, max, lp   a pool with that kernel          sum       the mean, times the number of positions
     min             the pool of the negated value, negated
 
-Over the channels they stay what they are, on axis 1. Left as it is, a global pool of a larger input would silently
-give one vector for the whole input.
+Over the channels they stay what they are, on axis 1. Left as it is, a global pool of a larger input would
+silently give one vector for the whole input.
 """
 
 from collections.abc import Sequence

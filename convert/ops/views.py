@@ -1,6 +1,8 @@
-"""Operators that only regroup axes. In the rewritten graph, which has one layout throughout, nothing is left of them.
+"""Operators that only regroup axes. In the rewritten graph, which has one layout throughout, nothing is left
+of them.
 
-Flattening is where a network forgets its input's shape; here it is remembered, in the order in which it was done.
+Flattening is where a network forgets its input's shape; here it is remembered, in the order in which it was
+done.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """Layers that slide a window: convolutions, poolings, padding and cropping.
 
-Every window keeps the pads that it has on a patch (``auto_pad`` and ``ceil_mode`` are worked out there and frozen),
-less what no neuron reads; what then sticks out behind the last window is cut off. So every value has exactly
-``size + (H - P) // jump`` positions on an input of H pixels, branches that meet on a patch meet on every input, and
-the map needs no crop that depends on the input's size.
+Every window keeps the pads that it has on a patch (``auto_pad`` and ``ceil_mode`` are worked out there and
+frozen), less what no neuron reads; what then sticks out behind the last window is cut off. So every value has
+exactly ``size + (H - P) // jump`` positions on an input of H pixels, branches that meet on a patch meet on
+every input, and the map needs no crop that depends on the input's size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def _frozen(step: Step, value: Value, held: Sequence[int | None], kernel: Sequen
     return _Frozen(tuple(windows), cut, overhang)
 
 
-def _slid(step: Step, value: Value, frozen: _Frozen, layout: Layout) -> Value:
+def _slid(value: Value, frozen: _Frozen, layout: Layout) -> Value:
     """Return what ``value`` is behind the windows, without a name yet."""
     axes = []
     for i, (axis, window) in enumerate(zip(value.axes, frozen.windows, strict=True)):
@@ -115,10 +115,11 @@ def convolution(step: Step) -> Result:
     frozen = _frozen(step, value, held, weight.shape[2:])
     new = channel(weight.shape[0])
     layout = Layout((value.layout.dims[0], new, *value.layout.dims[2:]), new)
-    result = _slid(step, value, frozen, layout)
+    result = _slid(value, frozen, layout)
     kernel = step.node.input[1]
     if list(held) != list(range(len(value.axes))):
-        # (O, I, node's dimensions)  ->  (O, I, spatial axes), one element where the node has no such dimension
+        # (O, I, node's dimensions)  ->  (O, I, spatial axes), one element where the node has no such
+        # dimension
         order = [held.index(i) + 2 for i in range(len(value.axes)) if i in held]
         rest = [slot + 2 for slot, axis in enumerate(held) if axis is None]
         kernel = step.builder.rearranged(
@@ -152,7 +153,7 @@ def pool(step: Step) -> Result:
         raise Refusal(
             "a window of ceil_mode sticks out of the input, and count_include_pad counts what it finds there"
         )
-    result = _slid(step, value, frozen, value.layout)
+    result = _slid(value, frozen, value.layout)
     own: dict[str, object] = dict(_geometry(frozen))
     if any(w.dilation > 1 for w in frozen.windows):
         own["dilations"] = [w.dilation for w in frozen.windows]

@@ -1,0 +1,135 @@
+"""What a network's map would be: exact or not, and why; the same analysis that a conversion starts from.
+
+    exact            the map equals the scan at every position, up to rounding
+    border effect    some positions that a dense layer or a pool over the patch reads were touched by padding,
+    which
+                     meets real neighbours on a larger input
+    not convertible  a layer mixes the whole patch, or is not understood
+
+A layer that pads makes the map inexact only where what it touched is read; a crop may take it away again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from .errors import FileError, NegativeAnswer
+from .graph import Value
+from .model import Model
+from .trace import Layer, Trace, choose
+
+EXACT = "exact"
+BORDER_EFFECT = "border effect"
+NOT_CONVERTIBLE = "not convertible"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method costs on one input: multiply-adds, the bytes of the weights and of the largest layer's
+    input and output together, and the number of windows (positions of the map).
+    """
+
+    method: str
+    windows: int
+    macs: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a network before anything is written. One entry a spatial axis in ``patch``,
+    ``stride`` (S, the network's own) and ``receptive_field`` (what one vector of the map reads, in
+    pixels).
+    """
+
+    patch: tuple[int, ...]
+    stride: tuple[int, ...]
+    receptive_field: tuple[int, ...]
+    order: str
+    spatial_axes: tuple[int, ...]
+    channel_axis: int | None
+    exactness: str
+    layers: tuple[Layer, ...]
+    trace: Trace
+
+    @property
+    def border(self) -> list[str]:
+        """The layers whose padding reaches a vector."""
+        return [layer.name for layer in self.layers if layer.action == BORDER_EFFECT]
+
+    @property
+    def layout(self) -> str:
+        """Where the interface has its channels."""
+        return "channels last" if self.trace.input.channels_last else "channels first"
+
+    @property
+    def refusals(self) -> list[Layer]:
+        """The layers that are why the network is not convertible."""
+        return self.trace.refusals
+
+    def positions(self, size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+        """Return the map's size on an input: ``(H - P) // s + 1`` on each axis, 0 below the patch."""
+        return tuple(
+            (h - p) // s + 1 if h >= p else 0 for h, p, s in zip(size, self.patch, stride, strict=True)
+        )
+
+    def cost(self, size: Sequence[int], stride: Sequence[int], method: str) -> Cost:
+        """Return what the map costs on one input of ``size``: as a convolution, or patch by patch."""
+        windows = prod(self.positions(size, stride))
+        on = tuple(size) if method == "conv" else self.patch
+        repeated = 1 if method == "conv" else windows
+        macs = largest = 0
+        for work in self.trace.builder.work:
+            places = prod(self._places(work.value, on, stride))
+            macs += work.macs * places
+            largest = max(largest, work.value.layout.channel_count * places)
+        # Four bytes a value; float16 networks need half of it.
+        weights = sum(array.nbytes for array in self.trace.builder.weights.values())
+        return Cost(method, windows, macs * repeated, weights + 2 * 4 * largest * repeated)
+
+    def _places(self, value: Value, size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+        counts = []
+        for i, (axis, h, p) in enumerate(zip(value.axes, size, self.patch, strict=True)):
+            counts.append((h - p) // stride[i] + 1 if i in value.collapsed else axis.positions(h, p))
+        return tuple(counts)
+
+
+def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = None) -> Analysis:
+    """Return what is known of a network. ``patch`` where the file leaves it free, ``order`` where axes are
+    ambiguous.
+
+    Raises ``RequestError`` where one of them is missing or contradicts the file, ``NegativeAnswer`` where
+    there is nothing to slide over, ``FileError`` where the graph is broken.
+    """
+    try:
+        trace = choose(model, patch, order)
+    except (FileError, NegativeAnswer) as error:
+        error.file = error.file or model.path
+        raise
+    reached = any(layer.action == BORDER_EFFECT for layer in trace.layers)
+    layers = [_judged(layer, reached) for layer in trace.layers]
+    exactness = NOT_CONVERTIBLE if trace.refusals else BORDER_EFFECT if reached else EXACT
+    fields = [
+        [value.axes[i].field for value in trace.outputs.values() if isinstance(value, Value)] or [p]
+        for i, p in enumerate(trace.input.patch)
+    ]
+    return Analysis(
+        patch=trace.input.patch,
+        stride=trace.stride,
+        receptive_field=tuple(max(field) for field in fields),
+        order=trace.input.order,
+        spatial_axes=trace.input.spatial_axes,
+        channel_axis=trace.input.channel_axis,
+        exactness=exactness,
+        layers=tuple(layers),
+        trace=trace,
+    )
+
+
+def _judged(layer: Layer, reached: bool) -> Layer:
+    """Return a layer's line with its padding judged: it matters where it reaches a vector."""
+    if layer.action != "padded":
+        return layer
+    if reached:
+        return replace(layer, action=BORDER_EFFECT)
+    return replace(layer, action="kept", reason=f"{layer.reason}; nothing of it reaches a vector")

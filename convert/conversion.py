@@ -1,0 +1,150 @@
+"""From an opened network to its map: audit, method, stride, graph, and what the map says about itself."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .. import __version__
+from .assemble import assemble
+from .audit import BORDER_EFFECT, EXACT, NOT_CONVERTIBLE, Analysis, audit
+from .errors import FileError, RequestError
+from .graph import Rewrite
+from .metadata import KEY, VERSION
+from .model import Model
+from .patches import patches
+from .trace import follow
+
+METHODS = ("conv", "patches", "exact")
+
+Stride = Sequence[int] | Literal["patch"] | None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A map, not yet written or verified, with everything that a report says of it."""
+
+    map: Model
+    analysis: Analysis
+    method: str
+    stride: tuple[int, ...]
+    exactness: str
+    rewrites: tuple[Rewrite, ...]
+
+
+def convert(
+    model: Model,
+    *,
+    patch: Sequence[int] | None = None,
+    order: str | None = None,
+    stride: Stride = None,
+    method: str = "conv",
+    size: Sequence[int] | None = None,
+    batch: int | None = None,
+) -> Conversion:
+    """Return the map of ``model``.
+
+    ``stride``: distance in input pixels between neighbouring vectors, one entry a spatial axis; ``"patch"``
+    tiles without overlap; default the network's own S. ``size`` and ``batch`` fix the map's input, else it
+    stays free. Raises ``RequestError`` for a stride or size that does not fit, ``FileError`` where the
+    network is not convertible in the way asked for.
+    """
+    analysis = audit(model, patch, order)
+    if method == "exact":
+        method = "conv" if analysis.exactness == EXACT else "patches"
+    wanted = _stride(analysis, stride, method)
+    if size is not None:
+        _check_size(analysis, size)
+    if method == "patches":
+        if wanted != analysis.patch:
+            raise RequestError(
+                f"--method patches cuts patches that do not overlap: its stride is the patch, {_x(analysis.patch)}, "
+                f"not {_x(wanted)}",
+                hint="add --stride patch",
+            )
+        built = patches(model, analysis.trace.input, size, batch)
+        exactness, rewrites = EXACT, ()
+    else:
+        if analysis.exactness == NOT_CONVERTIBLE:
+            raise not_convertible(analysis, model.path)
+        trace = follow(model, analysis.trace.input, wanted)
+        built = assemble(model, trace, size, batch)
+        exactness, rewrites = analysis.exactness, tuple(trace.builder.rewrites)
+    if analysis.exactness == BORDER_EFFECT and size is not None and tuple(size) == analysis.patch:
+        exactness = EXACT  # the pads stand where they stood
+    conversion = Conversion(built, analysis, method, wanted, exactness, rewrites)
+    _describe(conversion)
+    return conversion
+
+
+def not_convertible(analysis: Analysis, path: str) -> FileError:
+    """Return the error that names the layer which is why a network is not convertible as a convolution."""
+    first = analysis.refusals[0]
+    more = len(analysis.refusals) - 1
+    return FileError(
+        f"not convertible as a convolution: {first.operator}: {first.reason}"
+        + (f" (and {more} more)" if more else ""),
+        layer=first.name,
+        file=path,
+        hint="--method patches --stride patch is exact for every network; audit lists every layer",
+    )
+
+
+def _stride(analysis: Analysis, stride: Stride, method: str) -> tuple[int, ...]:
+    if stride is None:
+        return analysis.patch if method == "patches" else analysis.stride
+    if stride == "patch":
+        return analysis.patch
+    wanted = tuple(int(s) for s in stride)
+    if len(wanted) == 1:
+        wanted *= len(analysis.patch)
+    if len(wanted) != len(analysis.patch):
+        raise RequestError(
+            f"--stride has {len(wanted)} numbers, the network {len(analysis.patch)} spatial axes"
+        )
+    if any(s < 1 for s in wanted):
+        raise RequestError(f"a stride must be at least 1, got {_x(wanted)}")
+    return wanted
+
+
+def _check_size(analysis: Analysis, size: Sequence[int]) -> None:
+    if len(size) != len(analysis.patch):
+        raise RequestError(f"--size has {len(size)} numbers, the network {len(analysis.patch)} spatial axes")
+    if any(h < p for h, p in zip(size, analysis.patch, strict=True)):
+        raise RequestError(
+            f"no position fits: the input {_x(size)} is smaller than the patch {_x(analysis.patch)}",
+            hint=f"give --size {_x(analysis.patch)} or larger",
+        )
+
+
+def _x(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _describe(conversion: Conversion) -> None:
+    """Put into the map's metadata what it is, and which of its tensors was which of the original's."""
+    analysis = conversion.analysis
+    text = json.dumps(
+        {
+            "version": VERSION,
+            "writer": __version__,
+            "method": conversion.method,
+            "patch": list(analysis.patch),
+            "stride": list(conversion.stride),
+            "natural_stride": list(analysis.stride),
+            "layout": analysis.layout,
+            "order": analysis.order,
+            "spatial_axes": list(analysis.spatial_axes),
+            "exactness": conversion.exactness,
+            "receptive_field": list(
+                analysis.receptive_field if conversion.method == "conv" else analysis.patch
+            ),
+            "rewrites": [rewrite.to_json() for rewrite in conversion.rewrites],
+        },
+        separators=(",", ":"),
+    )
+    proto = conversion.map.proto
+    kept = [p for p in proto.metadata_props if p.key != KEY]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    proto.metadata_props.add(key=KEY, value=text)

@@ -1,0 +1,268 @@
+"""The map without a rewrite: the graph cuts its input into patches, runs the original network on all of them
+as one batch, and puts the vectors back. Exact for every network, padded or not.
+
+    (N, C, H, W)  crop to whole patches  (N, C, a*P, b*Q)   reshape    (N, C, a, P, b, Q)
+                  transpose              (N, a, b, C, P, Q) reshape    (N*a*b, C, P, Q)
+    the network   (N*a*b, D)             reshape            (N, a, b, D) transpose (N, D, a, b)
+
+Patches do not overlap: the stride is the patch. Sizes that are free are computed by the graph from its
+input's shape; with a fixed size no such arithmetic is left, because a batch that is free is then the one size
+a reshape may leave open.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
+
+from .constants import opset_of
+from .errors import FileError
+from .model import Model
+from .trace import SPATIAL_NAMES, Input, graph_names
+
+_SLICE_WITH_INPUTS = 10
+_CONSTANT_OF_SHAPE = 9
+
+
+class _Writer:
+    """Appends nodes and small integer constants under names that the original does not use."""
+
+    def __init__(self, proto: ModelProto, opset: int) -> None:
+        graph = proto.graph
+        self.taken = graph_names(graph.node) | {i.name for i in (*graph.input, *graph.initializer)}
+        self.opset = opset
+        self.nodes: list[NodeProto] = []
+        self.tensors: list[TensorProto] = []
+        self._count = 0
+
+    def name(self, hint: str) -> str:
+        self._count += 1
+        name = f"dense2conv/{hint}_{self._count}"
+        while name in self.taken:
+            name += "_"
+        return name
+
+    def emit(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: object) -> str:
+        output = output or self.name(kind.lower())
+        self.nodes.append(
+            helper.make_node(kind, list(inputs), [output], name=self.name(kind.lower()), **attributes)
+        )
+        return output
+
+    def integers(self, values: Sequence[int]) -> str:
+        name = self.name("sizes")
+        self.tensors.append(numpy_helper.from_array(np.asarray(values, dtype=np.int64), name))
+        return name
+
+    def target(self, parts: Sequence[int | str]) -> str:
+        """Return a reshape's target: a constant where at most one part is free (it becomes -1), else
+        computed.
+
+        Each part is a size, or the name of a tensor ``(1,)`` that holds it.
+        """
+        free = [p for p in parts if isinstance(p, str)]
+        if len(free) <= 1:
+            return self.integers([p if isinstance(p, int) else -1 for p in parts])
+        named = [p if isinstance(p, str) else self.integers([p]) for p in parts]
+        return self.emit("Concat", named, axis=0)
+
+
+def patches(model: Model, given: Input, size: Sequence[int] | None, batch: int | None) -> Model:
+    """Return the graph that runs ``model`` on every patch of its input, without overlap.
+
+    ``size`` and ``batch`` fix the input, else they stay free. Raises ``FileError`` where an output's shape is
+    not one vector (or map) a sample, or the operator set is too old for free sizes.
+    """
+    opset = opset_of(model.proto)
+    if size is None and opset < _CONSTANT_OF_SHAPE:
+        raise FileError(
+            f"operator set {opset} cannot crop to a computed size: free sizes need {_CONSTANT_OF_SHAPE} or newer",
+            hint="fix the input size with --size",
+        )
+    proto = ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    _free_batch(graph, given)
+    write = _Writer(proto, opset)
+    counts, whole = _counts(write, given, size)
+    axes = range(1, len(given.shape))
+    place = {a: i for i, a in enumerate(given.spatial_axes)}
+
+    cut: list[int | str] = [batch if batch is not None else _axis_size(write, given.name, 0, size)]
+    for a in axes:
+        cut += [counts[place[a]], given.patch[place[a]]] if a in place else [int(given.shape[a] or 1)]
+    apart = write.emit("Reshape", [whole, write.target(cut)])
+    # (N, ... count, patch ...) -> (N, counts in spatial order, the patch's axes in the file's order)
+    position, count_at, rest = 1, {}, []
+    for a in axes:
+        if a in place:
+            count_at[place[a]] = position
+            rest.append(position + 1)
+            position += 2
+        else:
+            rest.append(position)
+            position += 1
+    order = [0, *(count_at[i] for i in range(len(given.patch))), *rest]
+    moved = write.emit("Transpose", [apart], perm=order)
+    one = [-1, *(given.patch[place[a]] if a in place else int(given.shape[a] or 1) for a in axes)]
+    stacked = write.emit("Reshape", [moved, write.integers(one)])
+    front = list(write.nodes)
+    write.nodes.clear()
+
+    renamed = {given.name: stacked} | {o.name: write.name("vector") for o in graph.output}
+    for node in graph.node:
+        _rename(node, renamed)
+    outputs = [_restored(write, o, renamed[o.name], given, cut[0], counts, size, batch) for o in graph.output]
+    nodes = [*front, *graph.node, *write.nodes]
+    for group in (graph.node, graph.output, graph.value_info):
+        del group[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(write.tensors)
+    graph.output.extend(outputs)
+    if proto.ir_version < 4:  # from version 4 on an initializer need not be listed as an input
+        proto.ir_version = 4
+        own = [i for i in graph.input if i.name == given.name]
+        del graph.input[:]
+        graph.input.extend(own)
+    dims: list[int | str] = list(size) if size is not None else list(SPATIAL_NAMES[len(given.patch)])
+    for info in graph.input:
+        if info.name == given.name:
+            shape = [batch if batch is not None else "batch"]
+            shape += [dims[place[a]] if a in place else int(given.shape[a] or 1) for a in axes]
+            info.CopyFrom(helper.make_tensor_value_info(given.name, given.dtype, shape))
+    return Model(proto, dict(model.weights), model.path)
+
+
+def _axis_size(write: _Writer, name: str, axis: int, size: Sequence[int] | None) -> str:
+    """Return a tensor ``(1,)`` with the size of one axis; with a fixed input size only its place is needed."""
+    if size is not None:
+        return name
+    shape = write.emit("Shape", [name])
+    return write.emit("Gather", [shape, write.integers([axis])], axis=0)
+
+
+def _counts(write: _Writer, given: Input, size: Sequence[int] | None) -> tuple[list[int | str], str]:
+    """Return how many patches fit on each axis, and the input cropped to whole patches."""
+    counts: list[int | str] = []
+    axes = list(given.spatial_axes)
+    if size is not None:
+        counts = [h // p for h, p in zip(size, given.patch, strict=True)]
+        ends = [h // p * p for h, p in zip(size, given.patch, strict=True)]
+        if ends == list(size):
+            return counts, given.name
+        if write.opset < _SLICE_WITH_INPUTS:
+            return counts, write.emit("Slice", [given.name], axes=axes, starts=[0] * len(axes), ends=ends)
+        operands = [write.integers(v) for v in ([0] * len(axes), ends, axes)]
+        return counts, write.emit("Slice", [given.name, *operands])
+    stops = []
+    for axis, p in zip(axes, given.patch, strict=True):
+        patch = write.integers([p])
+        count = write.emit("Div", [_axis_size(write, given.name, axis, None), patch])
+        counts.append(count)
+        stops.append(write.emit("Mul", [count, patch]))
+    if write.opset < _SLICE_WITH_INPUTS:  # Slice cannot read its ends yet: gather 0, 1, ..., stop - 1
+        one = numpy_helper.from_array(np.ones(1, dtype=np.int64))
+        name = given.name
+        for axis, stop in zip(axes, stops, strict=True):
+            ones = write.emit("ConstantOfShape", [stop], value=one)
+            numbers = write.emit("Squeeze", [write.emit("NonZero", [ones])], axes=[0])
+            name = write.emit("Gather", [name, numbers], axis=axis)
+        return counts, name
+    ends_name = write.emit("Concat", stops, axis=0)
+    operands = [write.integers([0] * len(axes)), ends_name, write.integers(axes)]
+    return counts, write.emit("Slice", [given.name, *operands])
+
+
+def _restored(
+    write: _Writer,
+    info: ValueInfoProto,
+    vector: str,
+    given: Input,
+    samples: int | str,
+    counts: Sequence[int | str],
+    size: Sequence[int] | None,
+    batch: int | None,
+) -> ValueInfoProto:
+    """Append what puts the vectors of one output back on the map, and return the output's description."""
+    tensor = info.type.tensor_type
+    shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    if not tensor.HasField("shape") or not shape or None in shape[1:]:
+        raise FileError("the output's sizes behind the batch must be known", layer=info.name)
+    features = [int(s or 1) for s in shape[1:]]
+    if len(features) == len(given.patch) + 1 and all(s == 1 for s in features[1:]):
+        features = features[:1]  # (N, D, 1, 1): the map takes the place of the single positions
+    rank, depth = len(counts), len(features)
+    apart = write.emit("Reshape", [vector, write.target([samples, *counts, *features])])
+    # (N, *map, *features) -> (N, *features, *map) where channels come first
+    order = [0, *range(rank + 1, rank + 1 + depth), *range(1, rank + 1)]
+    if given.channels_last or not features:
+        write.nodes[-1].output[0] = info.name
+    else:
+        write.emit("Transpose", [apart], info.name, perm=order)
+    free = [f"map_{n}" for n in SPATIAL_NAMES[rank]]
+    positions: list[int | str] = [c if isinstance(c, int) else n for c, n in zip(counts, free, strict=True)]
+    if size is None:
+        positions = list(free)
+    dims = [*positions, *features] if given.channels_last else [*features, *positions]
+    return helper.make_tensor_value_info(
+        info.name, tensor.elem_type, [batch if batch is not None else "batch", *dims]
+    )
+
+
+def _free_batch(graph: GraphProto, given: Input) -> None:
+    """Let reshapes keep whatever batch they get where the file has baked its own batch into their targets."""
+    baked = given.shape[0]
+    if baked is None:
+        return
+    tensors = {t.name: t for t in graph.initializer}
+    constants = {
+        n.output[0]: a.t
+        for n in graph.node
+        if n.op_type == "Constant"
+        for a in n.attribute
+        if a.name == "value"
+    }
+    for node in graph.node:
+        if node.op_type != "Reshape" or len(node.input) < 2:
+            continue
+        tensor = tensors.get(node.input[1], constants.get(node.input[1]))
+        if (
+            tensor is None
+            or tensor.data_type != TensorProto.INT64
+            or not (tensor.raw_data or tensor.int64_data)
+        ):
+            continue
+        target = numpy_helper.to_array(tensor).copy()
+        if target.ndim == 1 and len(target) > 1 and target[0] == baked and 0 not in target:
+            target[0] = 0 if -1 in target else -1
+            tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))
+
+
+def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Rename values in a node and in the graphs that it runs."""
+    for group in (node.input, node.output):
+        for i, name in enumerate(group):
+            group[i] = names.get(name, name)
+    for graph in _own_graphs(node):
+        shadowed = {i.name for i in graph.input} | {o for n in graph.node for o in n.output}
+        inner = {k: v for k, v in names.items() if k not in shadowed}
+        for child in graph.node:
+            _rename(child, inner)
+        for output in graph.output:
+            output.name = inner.get(output.name, output.name)
+
+
+def _own_graphs(node: NodeProto) -> Iterable[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
