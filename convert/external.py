@@ -83,7 +83,7 @@ class ExternalFiles:
 
     def _open(self, location: str, where: str) -> MappedFile | None:
         """Walk to a data file, check what was opened, and map it."""
-        components = _components(location, where)
+        components = relative_parts(location, where)
         path = self._directory / location
         try:
             descriptor = self._walk(components)
@@ -158,7 +158,7 @@ def _number(text: str, key: str, where: str) -> int:
     return int(text)
 
 
-def _components(location: str, where: str) -> list[str]:
+def relative_parts(location: str, where: str) -> list[str]:
     """The directories and the file name of a location; raises FileError where it is not plainly relative."""
     rules = {
         "must not be empty": not location,
@@ -167,9 +167,8 @@ def _components(location: str, where: str) -> list[str]:
         "must not contain a backslash": "\\" in location,
         "must not contain '..'": ".." in location.split("/"),
     }
-    components = [
-        component for component in location.split("/") if component != "."
-    ]  # './w.bin' is plain enough
+    # './w.bin' is plain enough: the dot is dropped, not refused.
+    components = [component for component in location.split("/") if component != "."]
     rules["must name a file"] = not components or "" in components
     rules["must not name a hidden file"] = any(component.startswith(".") for component in components)
     for rule, broken in rules.items():

@@ -10,7 +10,7 @@ from .model import Array, Model
 
 
 class MappedFile(mmap.mmap):
-    """A whole file, mapped read-only; it stays so as long as a view of it lives, whatever becomes of its name."""
+    """A whole file, mapped read-only as long as a view of it lives, whatever becomes of its name."""
 
     path: str  # as it was opened; may hold surrogates, where the name is not UTF-8
     identity: tuple[int, int]  # device and inode

@@ -176,7 +176,7 @@ def _take_weight(
 
 
 def _view(tensor: TensorProto, mapped: MappedFile, offset: int, size: int) -> Array | None:
-    """The ``size`` bytes at ``offset`` as an array of the tensor's type and dims (row-major, as in the file)."""
+    """The ``size`` bytes at ``offset`` as an array of the tensor's type and dims, in row-major order."""
     dtype = view_type(tensor.data_type)
     if dtype is None:
         return None

@@ -41,7 +41,7 @@ class Hole(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """What ``splice`` appends to an initializer: encoded ``fields``, and a hole for ``length`` bytes of data."""
+    """What ``splice`` appends to an initializer: encoded ``fields``, and a hole for ``length`` bytes."""
 
     fields: bytes = b""
     length: int | None = None  # None: no raw_data at all
@@ -57,7 +57,7 @@ class _Field(NamedTuple):
     end: int
 
 
-_Piece = bytes | memoryview | Hole
+Piece = bytes | memoryview | Hole
 
 
 def split(buffer: bytes | mmap | memoryview) -> tuple[bytes, dict[int, Span]]:
@@ -71,7 +71,7 @@ def split(buffer: bytes | mmap | memoryview) -> tuple[bytes, dict[int, Span]]:
     view = memoryview(buffer)
     spans: dict[int, Span] = {}
 
-    def without_data(index: int, start: int, end: int) -> list[_Piece] | None:
+    def without_data(index: int, start: int, end: int) -> list[Piece] | None:
         found = [field for field in _fields(view, start, end) if field.number == RAW_DATA]
         if len(found) > 1:
             raise FileError(
@@ -86,18 +86,18 @@ def split(buffer: bytes | mmap | memoryview) -> tuple[bytes, dict[int, Span]]:
     return b"".join(piece for piece in pieces if not isinstance(piece, Hole)), spans
 
 
-def splice(skeleton: bytes, tails: Mapping[int, Tail]) -> list[_Piece]:
+def splice(skeleton: bytes, tails: Mapping[int, Tail]) -> list[Piece]:
     """A skeleton's bytes in order, with each tail appended to the initializer that its key numbers.
 
     The data itself is not here: a ``Hole`` stands where it goes, and all lengths count it.
     """
     view = memoryview(skeleton)
 
-    def with_tail(index: int, start: int, end: int) -> list[_Piece] | None:
+    def with_tail(index: int, start: int, end: int) -> list[Piece] | None:
         tail = tails.get(index)
         if tail is None:
             return None
-        pieces: list[_Piece] = [view[start:end], tail.fields]
+        pieces: list[Piece] = [view[start:end], tail.fields]
         if tail.length is not None:
             pieces += [_varint(RAW_DATA << 3 | LENGTH) + _varint(tail.length), Hole(index, tail.length)]
         return pieces
@@ -105,33 +105,33 @@ def splice(skeleton: bytes, tails: Mapping[int, Tail]) -> list[_Piece]:
     return _with_initializers(view, with_tail)
 
 
-def size(pieces: list[_Piece]) -> int:
+def size(pieces: list[Piece]) -> int:
     """The number of bytes that the pieces take, holes filled."""
     return sum(piece.length if isinstance(piece, Hole) else len(piece) for piece in pieces)
 
 
 def _with_initializers(
-    view: memoryview, replace: Callable[[int, int, int], list[_Piece] | None]
-) -> list[_Piece]:
+    view: memoryview, replace: Callable[[int, int, int], list[Piece] | None]
+) -> list[Piece]:
     """The model with each initializer's payload replaced by ``replace(number, start, end)`` (None: kept)."""
     count = 0
 
-    def initializer(start: int, end: int) -> list[_Piece] | None:
+    def initializer(start: int, end: int) -> list[Piece] | None:
         nonlocal count
         count += 1
         return replace(count - 1, start, end)
 
-    def graph(start: int, end: int) -> list[_Piece] | None:
+    def graph(start: int, end: int) -> list[Piece] | None:
         return _with_payloads(view, start, end, INITIALIZER, initializer)
 
     return _with_payloads(view, 0, len(view), GRAPH, graph) or [view]
 
 
 def _with_payloads(
-    view: memoryview, start: int, end: int, number: int, replace: Callable[[int, int], list[_Piece] | None]
-) -> list[_Piece] | None:
+    view: memoryview, start: int, end: int, number: int, replace: Callable[[int, int], list[Piece] | None]
+) -> list[Piece] | None:
     """The message ``view[start:end]`` with each payload of ``number`` replaced; None where none was."""
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     copied = start
     for field in _fields(view, start, end):
         if field.number != number or field.wire_type != LENGTH:
