@@ -26,7 +26,7 @@ DONE, BUG, BROKEN_PIPE = 0, 70, 128 + 13
 # The library's errors, by class name (it is not imported until one was raised): the exit status, and what to
 # do about one that does not say so itself. The first class in an error's method resolution order counts.
 STATUS = {
-    "NegativeAnswer": (1, "the figures above say why"),
+    "NegativeAnswer": (1, ""),  # an answer says itself what to do, where there is something
     "RequestError": (2, "dense2conv COMMAND --help lists the options"),
     "FileError": (3, "look whether the file is complete, or write it again with the program that made it"),
     "MachineError": (4, "free what is short on this machine, or use another one"),
@@ -124,7 +124,8 @@ def explain(error: BaseException, *, debug: bool = False) -> int:
         requested = error.errno in _REQUESTED
         status, hint = STATUS["RequestError" if requested else "MachineError"]
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-        complain(name, str(error.strerror).lower(), hint="" if requested else hint)
+        hint = "is the path right, and may this user go there?" if requested else hint
+        complain(name, str(error.strerror).lower(), hint=hint)
         return status
     hint = "please report this bug, with what --debug prints" if not debug else "please report this bug"
     complain(f"a bug in dense2conv: {type(error).__name__}: {error}", hint=hint)

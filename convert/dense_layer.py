@@ -164,9 +164,15 @@ def prove(layer: DenseLayer, kernel: Array, layout: str, *, flip: bool, stride: 
     found = np.moveaxis(found, 0, -1).reshape(-1, layer.units).astype(np.float64)  # (positions, O)
     figures = compare(expected, found, tolerance_for(np.float32))
     if figures.verdict is not Verdict.EQUIVALENT:
-        raise NegativeAnswer(f"the convolution is not proven to be the dense layer: {figures.reason}")
+        raise NegativeAnswer(
+            f"the convolution is not proven to be the dense layer: {figures.reason}",
+            hint="nothing was written; does the weight hold values that float32 cannot?",
+        )
     if figures.unproven:
-        raise NegativeAnswer(f"{figures.unproven} of {figures.count} values of the map are NaN or infinite")
+        raise NegativeAnswer(
+            f"{figures.unproven} of {figures.count} values of the map are NaN or infinite, which proves nothing",
+            hint="nothing was written; look for NaN and infinities in the weight and the bias",
+        )
     return figures
 
 
