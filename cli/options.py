@@ -171,6 +171,25 @@ class ProviderType(_Written):
 SIZE, PATCH, STRIDE, PROVIDER = SizeType(), PatchType(), StrideType(), ProviderType()
 ORDER = click.Choice(ORDERS, case_sensitive=False)
 
+INPUT_ORDERS = ("CHW", "HWC", "HW", "CL", "LC", "L", "CDHW", "DHWC", "DHW")
+"""The axes of a network's input behind the batch: C channels (or none), then or before them the spatial axes."""
+
+
+def network_options(command: Command) -> Command:
+    """``--patch`` and ``--order``: what a file may leave open about the network's input."""
+    order = click.option(
+        "--order",
+        type=click.Choice(INPUT_ORDERS, case_sensitive=False),
+        metavar="|".join(INPUT_ORDERS),
+        help="The input's axes, where no layer of the network tells them apart.",
+    )
+    patch = click.option("--patch", type=SIZE, help="The patch's size, where the file leaves it free.")
+    return patch(order(command))
+
+
+size_option = click.option(
+    "--size", type=SIZE, help="Fix the input's size: HxW, L or DxHxW, or H=..,W=..; else it stays free."
+)
 format_option = click.option(
     "--format",
     "format",

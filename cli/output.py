@@ -23,10 +23,6 @@ VERBOSITY = "dense2conv.verbosity"  # the key in click's ctx.meta: -1 with -q, 0
 
 Row = Mapping[str, Any]
 
-# C0, DEL and C1; zero-width and bidirectional marks, line and paragraph separators; lone surrogates, which is
-# how Python spells the bytes of a file name that is not UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-
 
 def escape(text: object) -> str:
     r"""``text`` on one line that a terminal and a CI log show as it is.
@@ -34,7 +30,11 @@ def escape(text: object) -> str:
     >>> print(escape("conv\n\x1b[2J"), escape("::error::x"), escape("aten::conv"))
     conv\x0a\x1b[2J \x3a:error::x aten::conv
     """
-    line = _UNPRINTABLE.sub(lambda match: _spelled(ord(match[0])), str(text))
+    # Not printable are controls, marks that are not seen or change the direction, line and paragraph separators,
+    # and lone surrogates, which is how Python spells the bytes of a file name that is not UTF-8.
+    line = "".join(
+        character if character.isprintable() else _spelled(ord(character)) for character in str(text)
+    )
     line = line.replace("##[", "\\x23#[")  # Azure Pipelines and GitHub, anywhere in a line
     blank = len(line) - len(line.lstrip())
     if line.startswith("::", blank):  # GitHub, at the start of a line
@@ -43,7 +43,7 @@ def escape(text: object) -> str:
 
 
 def _spelled(code: int) -> str:
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def complain(*parts: str, hint: str = "") -> None:

@@ -172,7 +172,7 @@ def test_a_second_control_c_ends_a_child_that_does_not_unwind():
 
 
 def test_nohup_stays_nohup():
-    program = "import signal, subprocess, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); subprocess.run(sys.argv[1:])"
+    program = "import signal, subprocess as s, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); s.run(sys.argv[1:])"
     body = "os.kill(os.getpid(), signal.SIGHUP)\nos.kill(os.getppid(), signal.SIGHUP)\ntime.sleep(0.2)\nprint('alive')"
     lines = "\n".join("    " + line for line in body.splitlines())
     command = [sys.executable, "-c", program, sys.executable, "-c", PROGRAM.format(body=lines)]
