@@ -31,7 +31,7 @@ def test_figures_by_hand():
 @pytest.mark.parametrize(("difference", "verdict"), [(0.9e-4, EQUIVALENT), (1.1e-4, DIFFERENT)])
 def test_the_tolerance_is_a_share_of_the_largest_value(difference, verdict):
     reference = np.array([[100.0, 0.0], [-100.0, 1.0]])
-    candidate = reference + [[0.0, 100 * difference], [0.0, 0.0]]
+    candidate = reference + np.array([[0.0, 100 * difference], [0.0, 0.0]])
     assert compare(reference, candidate, 1e-4).verdict is verdict
 
 
