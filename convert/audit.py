@@ -30,6 +30,7 @@ class Cost:
     """
 
     method: str
+    stride: tuple[int, ...]
     windows: int
     macs: int
     memory: int
@@ -55,7 +56,9 @@ class Analysis:
     @property
     def border(self) -> list[str]:
         """The layers whose padding reaches a vector."""
-        return [layer.name for layer in self.layers if layer.action == BORDER_EFFECT]
+        if self.exactness == EXACT:
+            return []
+        return list(dict.fromkeys(layer.name for layer in self.trace.layers if layer.action == "padded"))
 
     @property
     def layout(self) -> str:
@@ -85,7 +88,7 @@ class Analysis:
             largest = max(largest, work.value.layout.channel_count * places)
         # Four bytes a value; float16 networks need half of it.
         weights = sum(array.nbytes for array in self.trace.builder.weights.values())
-        return Cost(method, windows, macs * repeated, weights + 2 * 4 * largest * repeated)
+        return Cost(method, tuple(stride), windows, macs * repeated, weights + 2 * 4 * largest * repeated)
 
     def _places(self, value: Value, size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
         counts = []
@@ -106,7 +109,7 @@ def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = 
     except (FileError, NegativeAnswer) as error:
         error.file = error.file or model.path
         raise
-    reached = any(layer.action == BORDER_EFFECT for layer in trace.layers)
+    reached = any(layer.action == "reached" for layer in trace.layers)
     layers = [_judged(layer, reached) for layer in trace.layers]
     exactness = NOT_CONVERTIBLE if trace.refusals else BORDER_EFFECT if reached else EXACT
     fields = [
@@ -128,7 +131,7 @@ def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = 
 
 def _judged(layer: Layer, reached: bool) -> Layer:
     """Return a layer's line with its padding judged: it matters where it reaches a vector."""
-    if layer.action != "padded":
+    if layer.action not in ("padded", "reached"):
         return layer
     if reached:
         return replace(layer, action=BORDER_EFFECT)

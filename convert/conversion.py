@@ -52,9 +52,9 @@ def convert(
     analysis = audit(model, patch, order)
     if method == "exact":
         method = "conv" if analysis.exactness == EXACT else "patches"
-    wanted = _stride(analysis, stride, method)
+    wanted = resolved_stride(analysis, stride, method)
     if size is not None:
-        _check_size(analysis, size)
+        checked_size(analysis, size)
     if method == "patches":
         if wanted != analysis.patch:
             raise RequestError(
@@ -90,7 +90,8 @@ def not_convertible(analysis: Analysis, path: str) -> FileError:
     )
 
 
-def _stride(analysis: Analysis, stride: Stride, method: str) -> tuple[int, ...]:
+def resolved_stride(analysis: Analysis, stride: Stride, method: str) -> tuple[int, ...]:
+    """Return the map's stride in pixels, one entry a spatial axis. Raises ``RequestError`` where it does not fit."""
     if stride is None:
         return analysis.patch if method == "patches" else analysis.stride
     if stride == "patch":
@@ -107,7 +108,8 @@ def _stride(analysis: Analysis, stride: Stride, method: str) -> tuple[int, ...]:
     return wanted
 
 
-def _check_size(analysis: Analysis, size: Sequence[int]) -> None:
+def checked_size(analysis: Analysis, size: Sequence[int]) -> None:
+    """Raise ``RequestError`` unless an input of ``size`` has room for a patch."""
     if len(size) != len(analysis.patch):
         raise RequestError(f"--size has {len(size)} numbers, the network {len(analysis.patch)} spatial axes")
     if any(h < p for h, p in zip(size, analysis.patch, strict=True)):

@@ -243,14 +243,11 @@ class Step:
             replace(axis.whole(), jump=self.stride[i] if self.stride else 0) if i in strides else axis
             for i, axis in enumerate(value.axes)
         ]
-        for i in axes:
-            leading, trailing = value.axes[i].border
-            if leading or trailing:
-                self.note(
-                    "border effect",
-                    f"on {leading + trailing} of {value.axes[i].size} positions along spatial axis {i} it reads what "
-                    "padding has touched",
-                )
+        clean = [value.axes[i].size - sum(value.axes[i].border) for i in axes]
+        if any(sum(value.axes[i].border) for i in axes):
+            whole = "x".join(str(value.axes[i].size) for i in axes)
+            untouched = "x".join(str(max(n, 0)) for n in clean)
+            self.note("reached", f"of the {whole} positions it reads, padding has left {untouched} untouched")
         layout = value.layout.resized({}, drop=strides)
         return replace(
             value, layout=layout, axes=tuple(after), collapsed=value.collapsed | set(axes)

@@ -1,0 +1,103 @@
+"""How an audit and a conversion are shown: one row a layer, and the sentences under the table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .options import with_axis_names
+from .output import Column, escape, in_words
+
+if TYPE_CHECKING:
+    from ..convert.audit import Analysis, Cost
+
+COLUMNS = (Column("name", "layer"), Column("operator"), Column("action"), Column("reason"))
+
+# What a conversion changes or cannot: shown always; the rest with -v.
+_NOTABLE = ("rewritten", "border effect", "not convertible")
+
+
+def layer_rows(analysis: "Analysis", *, every: bool) -> list[dict[str, str]]:
+    """Return one row a layer: what becomes of it and why; without ``every``, only what changes or matters."""
+    return [
+        {"name": layer.name, "operator": layer.operator, "action": layer.action, "reason": layer.reason}
+        for layer in analysis.layers
+        if every or layer.action in _NOTABLE
+    ]
+
+
+def analysis_document(analysis: "Analysis") -> dict[str, Any]:
+    """Return the JSON of an audit; one entry a spatial axis where there is one."""
+    return {
+        "exactness": analysis.exactness,
+        "patch": list(analysis.patch),
+        "stride": list(analysis.stride),
+        "receptive_field": list(analysis.receptive_field),
+        "order": analysis.order,
+        "layout": analysis.layout,
+        "layers": layer_rows(analysis, every=True),
+    }
+
+
+def costs(analysis: "Analysis", size: Sequence[int], stride: Sequence[int]) -> list["Cost"]:
+    """Return what each method would cost on one input of ``size``, where the network was followed to its end.
+
+    As a convolution at ``stride``; patch by patch at the same stride, and without overlap.
+    """
+    if analysis.refusals:
+        return []
+    return [
+        analysis.cost(size, stride, "conv"),
+        analysis.cost(size, stride, "patches"),
+        analysis.cost(size, analysis.patch, "patches"),
+    ]
+
+
+def cost_document(cost: "Cost") -> dict[str, Any]:
+    """Return the JSON of one method's cost."""
+    return {
+        "method": cost.method,
+        "stride": list(cost.stride),
+        "windows": cost.windows,
+        "macs": cost.macs,
+        "memory": cost.memory,
+    }
+
+
+def cost_line(cost: "Cost", size: Sequence[int]) -> str:
+    """Return one method's cost as a sentence."""
+    return (
+        f"--method {cost.method} --stride {in_words(cost.stride)} on {in_words(size)}: {cost.windows:,} windows, "
+        f"{_engineering(cost.macs)} multiply-adds, about {_engineering(cost.memory)}B of memory"
+    )
+
+
+def _engineering(number: int) -> str:
+    """Return a count with a unit prefix.
+
+    >>> _engineering(1_234_567)
+    '1.23 M'
+    """
+    value, prefixes = float(number), ["", "k", "M", "G", "T", "P"]
+    while value >= 1000 and len(prefixes) > 1:
+        value, prefixes = value / 1000, prefixes[1:]
+    return f"{value:.3g} {prefixes[0]}"
+
+
+def summary(analysis: "Analysis") -> list[str]:
+    """Return the sentences that say how exact a map would be, and its geometry."""
+    order = analysis.order.replace("C", "")
+    names = with_axis_names
+    lines = [
+        f"patch {names(analysis.patch, order)}; own stride S {names(analysis.stride, order)}; each vector reads "
+        f"{names(analysis.receptive_field, order)} pixels; input order {analysis.order}"
+    ]
+    if analysis.exactness == "exact":
+        lines.append("exact: the map equals the network on every crop, up to rounding")
+    elif analysis.exactness == "border effect":
+        lines.append(
+            "BORDER EFFECT: the patch network pads inside, and on a larger input real neighbours stand where its "
+            f"padding stood: {', '.join(escape(n) for n in analysis.border)}"
+        )
+    else:
+        named = "; ".join(f"{escape(r.name)} ({r.operator}): {escape(r.reason)}" for r in analysis.refusals)
+        lines.append(f"not convertible as a convolution: {named}")
+    return lines

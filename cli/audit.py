@@ -1,0 +1,47 @@
+"""``dense2conv audit``: what a conversion would do, and how exact it would be, without writing."""
+
+from typing import Any
+
+import click
+
+from . import options
+from .convert import show_audit
+from .guard import at_work_on
+from .output import check_reports, show, write_reports
+
+
+@click.command("audit")
+@click.argument("source", metavar="IN", type=click.Path())
+@options.network_options
+@click.option("--stride", type=options.STRIDE, help="The map's stride, for the costs at --size.")
+@options.size_option
+@click.option("--strict", is_flag=True, help="Exit with 1 unless the map would be exact.")
+@options.force_option
+@options.report_option
+@options.format_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    patch: tuple[int, ...] | None,
+    order: str | None,
+    stride: Any,
+    size: tuple[int, ...] | None,
+    strict: bool,
+    force: bool,
+    reports: tuple[str, ...],
+    format: str,  # noqa: A002
+) -> None:
+    """Say of every layer of IN what would become of it, how exact the map would be, and what it would cost."""
+    from ..convert.audit import audit
+    from ..convert.opening import open_model
+
+    check_reports(reports, force=force, inputs=[source])
+    at_work_on(source)
+    analysis = audit(open_model(source), patch, order)
+    at_work_on("")
+    document, status = show_audit(source, analysis, size, stride, format, strict)
+    write_reports(reports, document, force=force, inputs=[source])
+    if format == "json":
+        show(format, document, (), ())
+    ctx.exit(status)

@@ -1,0 +1,76 @@
+"""``dense2conv verify``: two networks run and compared, window by window where the second scans."""
+
+import click
+
+from ..convert.errors import Dense2ConvError
+from . import options
+from .guard import at_work_on
+from .output import Column, check_reports, say, show, write_reports
+
+_COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence"))
+
+
+@click.command("verify")
+@click.argument("reference", type=click.Path())
+@click.argument("candidate", type=click.Path())
+@options.network_options
+@click.option(
+    "--stride", type=options.STRIDE, help="The map's stride, where the candidate's metadata has none."
+)
+@options.size_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random inputs.")
+@click.option("--accept-border", is_flag=True, help="Exit with 0 where padding inside is all that differs.")
+@options.provider_option
+@options.force_option
+@options.report_option
+@options.format_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    reference: str,
+    candidate: str,
+    patch: tuple[int, ...] | None,
+    order: str | None,
+    stride: tuple[int, ...] | str | None,
+    size: tuple[int, ...] | None,
+    seed: int,
+    accept_border: bool,
+    provider: str,
+    force: bool,
+    reports: tuple[str, ...],
+    format: str,  # noqa: A002
+) -> None:
+    """Prove that CANDIDATE gives at every position what REFERENCE gives on the crop there.
+
+    The patch comes from REFERENCE, the stride from CANDIDATE's metadata or --stride. Exits with 0 for equivalent, with
+    1 for border effect (see --accept-border), different and inconclusive.
+    """
+    from ..convert.audit import audit
+    from ..convert.opening import open_model
+    from ..convert.verify import verify
+
+    check_reports(reports, force=force, inputs=[reference, candidate])
+    at_work_on(f"{reference} and {candidate}")
+    ours, theirs = open_model(reference), open_model(candidate)
+    try:
+        analysis = audit(ours, patch, order)
+    except Dense2ConvError:
+        # Two networks can be compared without being understood; a border effect is then simply different.
+        analysis = None
+    known = analysis.patch if analysis is not None else patch
+    steps = stride if stride is None or known is None else options.on_each_axis(stride, known)
+    report = verify(
+        ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
+        provider=provider, seed=seed, accept_border=accept_border, size=size,
+    )  # fmt: skip
+    at_work_on("")
+    document = {"reference": reference, "candidate": candidate, **report.to_json()}
+    rows = [
+        {"name": c.name, "verdict": "not checked" if c.verdict is None else c.verdict.value, "text": c.text}
+        for c in report.checks
+    ]
+    write_reports(reports, document, force=force, inputs=[reference, candidate])
+    show(format, document, rows, _COLUMNS)
+    verdict = report.verdict.value
+    say(f"verdict: {verdict if report.accepted else verdict.upper()}")
+    ctx.exit(0 if report.accepted else 1)
