@@ -19,9 +19,7 @@ from .output import check_reports, show, write_reports
 @options.force_option
 @options.report_option
 @options.format_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     source: str,
     patch: tuple[int, ...] | None,
     order: str | None,
@@ -44,4 +42,4 @@ def command(
     write_reports(reports, document, force=force, inputs=[source])
     if format == "json":
         show(format, document, (), ())
-    ctx.exit(status)
+    click.get_current_context().exit(status)

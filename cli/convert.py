@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 @options.force_option
 @options.report_option
 @options.format_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     files: tuple[str, ...],
     output_dir: str | None,
     method: str,
@@ -81,7 +79,7 @@ def command(
     write_reports(reports, document, force=force, inputs=[name for pair in pairs for name in pair if name])
     if format == "json":
         show(format, document, (), ())
-    ctx.exit(status)
+    click.get_current_context().exit(status)
 
 
 def _pairs(files: Sequence[str], output_dir: str | None, dry_run: bool) -> list[tuple[str, str]]:

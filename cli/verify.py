@@ -24,9 +24,7 @@ _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence
 @options.force_option
 @options.report_option
 @options.format_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     reference: str,
     candidate: str,
     patch: tuple[int, ...] | None,
@@ -73,4 +71,4 @@ def command(
     show(format, document, rows, _COLUMNS)
     verdict = report.verdict.value
     say(f"verdict: {verdict if report.accepted else verdict.upper()}")
-    ctx.exit(0 if report.accepted else 1)
+    click.get_current_context().exit(0 if report.accepted else 1)

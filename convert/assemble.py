@@ -59,7 +59,7 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
     first = batch if batch is not None else "batch"
     for info in graph.input:
         if info.name == trace.input.name:
-            channels = (
+            channels: list[int | str] = (
                 []
                 if trace.input.channel_axis is None
                 else [int(trace.input.shape[trace.input.channel_axis] or 1)]
@@ -77,7 +77,7 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
                 (h - p) // axis.jump + 1
                 for h, p, axis in zip(size, trace.input.patch, value.axes, strict=True)
             ]
-        features = [value.layout.channel_count] if _has_features(value) else []
+        features: list[int | str] = [value.layout.channel_count] if _has_features(value) else []
         dims = positions + features if trace.input.channels_last else features + positions
         made = helper.make_tensor_value_info(info.name, value.dtype, [first, *dims])
         graph.output.append(made)

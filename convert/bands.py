@@ -26,7 +26,7 @@ def bands(array: Array, buffer: int = BUFFER) -> Iterator[memoryview]:
     if not array.size:
         return
     if array.flags.c_contiguous:
-        flat = memoryview(array.reshape(-1).view(np.uint8))
+        flat = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(flat), buffer):
             yield flat[start : start + buffer]
         return
@@ -34,7 +34,7 @@ def bands(array: Array, buffer: int = BUFFER) -> Iterator[memoryview]:
     for block in _blocks(_merge_axes(array), store.size):
         band = store[: block.size].reshape(block.shape)
         _gather(band, block)
-        yield memoryview(band.reshape(-1).view(np.uint8))
+        yield band.reshape(-1).view(np.uint8).data
 
 
 def _blocks(array: Array, limit: int) -> Iterator[Array]:

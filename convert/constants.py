@@ -8,6 +8,7 @@ reference implementation, on small values only, so that a file cannot ask for me
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
@@ -20,7 +21,7 @@ from .model import Array, Model
 LARGEST_COMPUTED = 1 << 22
 
 
-def attributes(node: NodeProto) -> dict[str, object]:
+def attributes(node: NodeProto) -> dict[str, Any]:
     """Return a node's attributes as Python values; tensors as they are."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
@@ -166,7 +167,8 @@ _UNBOUNDED = frozenset(
 def _constant(node: NodeProto, _: list[Array | None]) -> Array:
     given = attributes(node)
     if "value" in given:
-        return numpy_helper.to_array(given["value"])  # type: ignore[no-any-return, arg-type]
+        value: Array = numpy_helper.to_array(given["value"])
+        return value
     for name, kind in (("value_float", np.float32), ("value_floats", np.float32),
                        ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
         if name in given:
@@ -184,20 +186,20 @@ def _operand(operands: list[Array | None], index: int) -> Array:
 def _transpose(node: NodeProto, operands: list[Array | None]) -> Array:
     data = _operand(operands, 0)
     perm = attributes(node).get("perm")
-    return data.transpose(perm)  # type: ignore[call-overload, no-any-return]
+    return data.transpose(perm)
 
 
 def _constant_of_shape(node: NodeProto, operands: list[Array | None]) -> Array:
     shape = [int(n) for n in _operand(operands, 0)]
     fill = attributes(node).get("value")
-    element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)  # type: ignore[arg-type]
+    element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
     if any(n < 0 for n in shape) or np.prod(np.asarray(shape, dtype=object)) > 1 << 40:
         raise FileError(f"ConstantOfShape asks for shape {shape}", layer=node.name or node.output[0])
     return np.broadcast_to(element.reshape(()), shape)  # one element in memory, whatever the shape
 
 
 def _cast(node: NodeProto, operands: list[Array | None]) -> Array:
-    kind = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])  # type: ignore[arg-type]
+    kind = helper.tensor_dtype_to_np_dtype(attributes(node)["to"])
     data = _operand(operands, 0)
     return data if data.dtype == kind else data.astype(kind)
 
@@ -207,7 +209,7 @@ def axes_of(node: NodeProto, operands: list[Array | None]) -> list[int] | None:
     given = attributes(node).get("axes")
     if given is None and len(operands) > 1 and operands[1] is not None:
         given = operands[1].reshape(-1).tolist()
-    return None if given is None else [int(a) for a in given]  # type: ignore[attr-defined]
+    return None if given is None else [int(a) for a in given]
 
 
 def _unsqueeze(node: NodeProto, operands: list[Array | None]) -> Array:

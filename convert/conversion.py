@@ -55,6 +55,7 @@ def convert(
     wanted = resolved_stride(analysis, stride, method)
     if size is not None:
         checked_size(analysis, size)
+    rewrites: tuple[Rewrite, ...] = ()
     if method == "patches":
         if wanted != analysis.patch:
             raise RequestError(
@@ -63,7 +64,7 @@ def convert(
                 hint="add --stride patch",
             )
         built = patches(model, analysis.trace.input, size, batch)
-        exactness, rewrites = EXACT, ()
+        exactness = EXACT
     else:
         if analysis.exactness == NOT_CONVERTIBLE:
             raise not_convertible(analysis, model.path)

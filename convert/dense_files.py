@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -156,9 +157,27 @@ def _npy_read(path: str, name: str) -> Array:
 
 
 def _npy_map(path: str) -> Array:
-    check_regular(path)
+    size = check_regular(path)
+    with Path(path).open("rb") as file:
+        _npy_header(file, size)
     array: Array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     return array
+
+
+def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    """Shape and type of the array in a .npy stream of ``size`` bytes; ``FileError`` unless its floats are all there."""
+    readers: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise FileError(f".npy version {version} is none that an array of floats needs")
+    shape, _, dtype = readers[version](stream)
+    declared, stored = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if _is_weight(dtype) and (min(shape, default=0) < 0 or declared != stored):
+        raise FileError(f"an array {shape} of {dtype} has {declared} bytes, but {stored} are there")
+    return shape, dtype
 
 
 def _npy_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
@@ -174,7 +193,7 @@ def _npy_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
 
 def _npz_entries(path: str) -> list[Entry]:
     with _npz_open(path) as archive:
-        found = [(info, *_npz_header(archive, info)[:2]) for info in archive.infolist()]
+        found = [(info, *_npz_header(archive, info)) for info in archive.infolist()]
     return [Entry(_npz_name(info), shape, str(dtype)) for info, shape, dtype in found if _is_weight(dtype)]
 
 
@@ -183,13 +202,7 @@ def _npz_read(path: str, name: str) -> Array:
         members = {_npz_name(info): info for info in archive.infolist()}
         if name not in members:
             raise _unknown(name, list(members))
-        shape, dtype, header = _npz_header(archive, members[name])
-        _check_weight(dtype)
-        size = members[name].file_size - header
-        if size != math.prod(shape) * dtype.itemsize:
-            raise FileError(
-                f"{name!r} has {size} bytes of data, not the {math.prod(shape) * dtype.itemsize} of {shape}"
-            )
+        _check_weight(_npz_header(archive, members[name])[1])
         with archive.open(members[name]) as stream:
             array: Array = np.lib.format.read_array(stream, allow_pickle=False)
             stream.read()  # to the end: there the checksum is compared
@@ -218,22 +231,9 @@ def _npz_name(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy")
 
 
-def _npz_header(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], "np.dtype[Any]", int]:
-    """Shape, type and header size of a member."""
+def _npz_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
     with archive.open(info) as stream:
-        readers: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        version = np.lib.format.read_magic(stream)
-        if version not in readers:
-            raise FileError(
-                f"member {info.filename!r} has .npy version {version}, which no array of floats needs"
-            )
-        shape, _, dtype = readers[version](stream)
-        return shape, dtype, stream.tell()
+        return _npy_header(stream, info.file_size)
 
 
 def _npz_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:

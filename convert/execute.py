@@ -109,9 +109,8 @@ class Session:
                 values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
                 options.add_external_initializers(list(self._weights), values)
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # a missing provider is a warning to the runtime; below, an error
+                # A missing provider is a warning to the runtime; below, an error.
+                warnings.simplefilter("ignore")
                 self._session: Any = runtime.InferenceSession(
                     _serialized(skeleton), options, providers=[(name, settings)], enable_fallback=0
                 )

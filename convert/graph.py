@@ -8,6 +8,7 @@ own set.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -115,7 +116,7 @@ class Builder:
         outputs: Sequence[str] = (),
         name: str = "",
         domain: str = "",
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         """Append a node and return its first output's name; without ``output`` a new name is made."""
         produced = list(outputs) or [output or self.fresh(f"{self.layer or kind}/{kind.lower()}")]
@@ -202,7 +203,7 @@ class Builder:
         ends = [-after[a] if after.get(a, 0) else INT_MAX for a in axes]
         return self.slice(value, [a + 2 for a in axes], starts, ends, [1] * len(axes))
 
-    def axes_operand(self, kind: str, data: str, axes: Sequence[int], **attributes: object) -> str:
+    def axes_operand(self, kind: str, data: str, axes: Sequence[int], **attributes: Any) -> str:
         """Append Squeeze, Unsqueeze or a Reduce over ``axes``, in the form of the model's operator set."""
         since = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}.get(kind, 18)
         if self.opset < since:

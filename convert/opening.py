@@ -14,7 +14,7 @@ import os
 import stat
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, defs
 
 from . import wire

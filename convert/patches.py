@@ -11,6 +11,7 @@ a reshape may leave open.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from onnx import (
@@ -51,7 +52,7 @@ class _Writer:
             name += "_"
         return name
 
-    def emit(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: object) -> str:
+    def emit(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         output = output or self.name(kind.lower())
         self.nodes.append(
             helper.make_node(kind, list(inputs), [output], name=self.name(kind.lower()), **attributes)

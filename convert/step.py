@@ -7,6 +7,7 @@ printed) or lets a ``LayoutError`` through. Nothing is ever guessed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto
@@ -67,21 +68,21 @@ class Step:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def attributes(self) -> dict[str, object]:
+    def attributes(self) -> dict[str, Any]:
         """The node's attributes as Python values."""
         return attributes(self.node)
 
     def integer(self, name: str, default: int) -> int:
         """Return an integer attribute."""
-        return int(self.attributes.get(name, default))  # type: ignore[call-overload, no-any-return]
+        return int(self.attributes.get(name, default))
 
     def number(self, name: str, default: float) -> float:
         """Return a float attribute."""
-        return float(self.attributes.get(name, default))  # type: ignore[arg-type]
+        return float(self.attributes.get(name, default))
 
     def integers(self, name: str, default: Sequence[int]) -> list[int]:
         """Return an attribute that is a list of integers."""
-        return [int(v) for v in self.attributes.get(name, default)]  # type: ignore[attr-defined]
+        return [int(v) for v in self.attributes.get(name, default)]
 
     def note(self, action: str, reason: str) -> None:
         """Say what became of the node."""
@@ -146,7 +147,7 @@ class Step:
         given = self.constant(index)
         return None if given is None else [int(v) for v in given.reshape(-1)]
 
-    def emit(self, inputs: Sequence[str], *, kind: str = "", output: str = "", **attributes: object) -> str:
+    def emit(self, inputs: Sequence[str], *, kind: str = "", output: str = "", **attributes: Any) -> str:
         """Append the node itself (or another ``kind``) on other inputs; its name and its first output's are kept."""
         output = output or self.node.output[0]
         return self.builder.emit(

@@ -93,7 +93,7 @@ def data_size(tensor: TensorProto, where: str) -> int:
     # Zeros are left out of this product: numpy refuses such a shape too, although it holds nothing.
     if prod(dim or 1 for dim in dims) * max(row.bits, 8) // 8 > MAX_BYTES:
         raise FileError(f"{where}: dims {dims} overflow 64 bits")
-    return (prod(dims) * row.bits + 7) // 8
+    return int(prod(dims) * row.bits + 7) // 8
 
 
 def check_data(tensor: TensorProto, where: str, raw_length: int | None = None) -> int:

@@ -93,7 +93,7 @@ class Trace:
 
 def label(node: NodeProto) -> str:
     """Return what the report calls a node: its name, or its first output where it has none."""
-    return node.name or next((o for o in node.output if o), node.op_type)
+    return str(node.name or next((o for o in node.output if o), node.op_type))
 
 
 def network_input(model: Model) -> ValueInfoProto:

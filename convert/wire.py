@@ -34,9 +34,9 @@ class Span(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """The place of the data of initializer number ``index``, ``length`` bytes, in a spliced message."""
+    """The place of an initializer's data, ``length`` bytes, in a spliced message; ``initializer`` is its number."""
 
-    index: int
+    initializer: int
     length: int
 
 

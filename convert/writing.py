@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from google.protobuf.message import EncodeError
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from onnx import StringStringEntryProto, TensorProto
 
 from . import wire
@@ -89,8 +89,10 @@ def _serialize(model: Model, out: str) -> bytes:
 def _write(file: BinaryIO, pieces: Iterable[wire.Piece], weights: Mapping[int, Array]) -> None:
     """Write the pieces in order, each hole filled with the bytes of its weight."""
     for piece in pieces:
-        for part in bands(weights[piece.index]) if isinstance(piece, wire.Hole) else (piece,):
-            file.write(part)
+        if isinstance(piece, wire.Hole):
+            file.writelines(bands(weights[piece.initializer]))
+        else:
+            file.write(piece)
 
 
 def _write_two(out: str, skeleton: bytes, weights: Mapping[int, Array], *, force: bool) -> None:
@@ -127,9 +129,9 @@ def _write_data(file: BinaryIO, weights: Mapping[int, Array]) -> tuple[dict[int,
     for index, array in weights.items():
         if array.nbytes < wire.SMALLEST:
             continue
-        padding = bytes(-position % ALIGNMENT)
+        padding = memoryview(bytes(-position % ALIGNMENT))
         spans[index] = wire.Span(position + len(padding), array.nbytes)
-        for part in chain((padding,), bands(array)):
+        for part in chain([padding], bands(array)):
             digest.update(part)
             file.write(part)
         position = spans[index].offset + array.nbytes

@@ -7,13 +7,14 @@ to the end and back.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..graph import Value
 from ..layout import SPACE, Layout, LayoutError, channel, features_at
 from ..step import INT64, Operand, Parts, Refusal, Result, Step
 
 
-def _last(step: Step, value: Value, **attributes: object) -> str:
+def _last(step: Step, value: Value, **attributes: Any) -> str:
     """Append the node on the canonical tensor with its channels moved to the end, and move them back."""
     rank = len(value.axes)
     to_last = [0, *range(2, rank + 2), 1]

@@ -10,6 +10,7 @@ silently give one vector for the whole input.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -87,6 +88,7 @@ def _over_space(step: Step, value: Value, positions: Sequence[int], extra: dict[
     kernel = [value.axes[i].size if i in strides else 1 for i in range(len(value.axes))]
     build = step.builder
     name = value.name
+    attributes: dict[str, Any] = {**dict(how.attributes), **extra}
     if prod(kernel) > 1 or any(s > 1 for s in strides.values()):
         if how.negated:
             name = build.emit("Neg", [name])
@@ -95,8 +97,7 @@ def _over_space(step: Step, value: Value, positions: Sequence[int], extra: dict[
             [name],
             kernel_shape=kernel,
             strides=[strides.get(i, 1) for i in range(len(kernel))],
-            **dict(how.attributes),
-            **extra,
+            **attributes,
         )
         if how.negated:
             name = build.emit("Neg", [name])

@@ -9,6 +9,7 @@ every input, and the map needs no crop that depends on the input's size.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def _geometry(frozen: _Frozen) -> dict[str, list[int]]:
     }
 
 
-def _untouched(step: Step, own: Mapping[str, object], drop: Sequence[str] = ()) -> dict[str, object]:
+def _untouched(step: Step, own: Mapping[str, Any], drop: Sequence[str] = ()) -> dict[str, Any]:
     """Return the node's attributes with its geometry replaced by ``own``."""
     gone = {"auto_pad", "ceil_mode", "dilations", *own, *drop}
     return {k: v for k, v in step.attributes.items() if k not in gone} | dict(own)
@@ -130,7 +131,7 @@ def convolution(step: Step) -> Result:
                 (*weight.shape[:2], *(w.kernel for w in frozen.windows)),
             ),
         )
-    own: dict[str, object] = dict(_geometry(frozen))
+    own: dict[str, Any] = dict(_geometry(frozen))
     if any(w.dilation > 1 for w in frozen.windows):
         own["dilations"] = [w.dilation for w in frozen.windows]
     data = step.builder.crop(value.name, {}, frozen.cut)
@@ -154,7 +155,7 @@ def pool(step: Step) -> Result:
             "a window of ceil_mode sticks out of the input, and count_include_pad counts what it finds there"
         )
     result = _slid(value, frozen, value.layout)
-    own: dict[str, object] = dict(_geometry(frozen))
+    own: dict[str, Any] = dict(_geometry(frozen))
     if any(w.dilation > 1 for w in frozen.windows):
         own["dilations"] = [w.dilation for w in frozen.windows]
     data = step.builder.crop(value.name, {}, frozen.cut)
