@@ -1,0 +1,223 @@
+"""Both networks side by side, fed alike.
+
+The candidate runs once on an input. The reference runs on each of its crops, as many at a time as its batch axis
+takes, and every answer is compared with the map at that position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from . import crops
+from .compare import Comparison, Verdict, tolerance_for
+from .errors import FileError, MachineError, RequestError
+from .evidence import Check, Place, described, overall
+from .execute import Session
+from .model import Model
+
+Array = NDArray[Any]
+
+_SMALL = 1 << 16  # elements of a patch up to which more positions cost nothing
+_LARGE = 1 << 20  # elements of a patch from which two samples cost too much
+_MOST_ELEMENTS = 1 << 28  # of the larger input: 1 GiB of float32
+_MOST_CROPPED = 1 << 26  # elements of all crops together, where nobody asked for that size
+_AT_ONCE = 1 << 21  # elements of the crops of one run
+_GAINS = (
+    1.0,
+    8.0,
+    64.0,
+)  # how large the random inputs are: a larger one wakes units that a bias puts to sleep
+
+
+@dataclass
+class Trial:
+    """Both networks side by side, and what it takes to feed them alike."""
+
+    model: Model
+    ours: Session
+    theirs: Session
+    axes: tuple[int, ...]
+    patch: tuple[int, ...]
+    channels_first: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.input, self.other = self.ours.inputs[0], self.theirs.inputs[0]
+        self.batch = self.input.shape[0]
+        shape = list(self.input.shape)
+        for axis, pixels in zip(self.axes, self.patch, strict=True):
+            shape[axis] = pixels
+        for axis, other in enumerate(self.other.shape):
+            if axis and axis not in self.axes:
+                shape[axis] = shape[axis] or other
+                if shape[axis] is None:
+                    raise FileError(f"axis {axis} of the input must have a size", file=self.model.path)
+        self.shape = [n or 1 for n in shape]
+        self.elements = prod(self.shape[1:])
+        kinds = [v.dtype for v in (self.input, *self.ours.outputs)]
+        half = "float16" in kinds or any(
+            node.op_type == "Cast"
+            and any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in node.attribute)
+            for node in self.model.proto.graph.node
+        )
+        self.tolerance = tolerance_for("float16") if half else None
+        self.kinds = {v.name: v.dtype for v in self.ours.outputs}
+        self.gain = self._probe()
+
+    def _probe(self) -> float:
+        """The first gain at which every output of the reference changes with its input, or the smallest.
+
+        Also finds out whether a batch that the interface leaves free is baked in behind it.
+        """
+        for gain in _GAINS:
+            samples = self._noise(2 if self.elements > _LARGE else 4, self.patch, gain)
+            if self.batch is None:
+                try:
+                    self.ours.run({self.input.name: samples})
+                except FileError:
+                    self.batch = 1
+            results = _in_batches(self.ours, samples, self.batch)
+            figures = {}
+            for name, result in results.items():
+                comparison = Comparison(self.tolerance)
+                comparison.add(result, result)
+                figures[name] = comparison.figures()
+            if all(f.verdict is Verdict.EQUIVALENT for f in figures.values()):
+                return gain
+        return _GAINS[0]
+
+    def _noise(self, samples: int, size: Sequence[int], gain: float) -> Array:
+        shape = [samples, *self.shape[1:]]
+        for axis, pixels in zip(self.axes, size, strict=True):
+            shape[axis] = pixels
+        generator = np.random.default_rng([self.seed, *size])
+        return crops.noise(generator, shape, self.input.dtype, self.axes, self.patch, gain)
+
+    def _fixed(self) -> list[int | None]:
+        return [self.other.shape[axis] for axis in self.axes]
+
+    def only_patch(self) -> bool:
+        """Whether the candidate takes inputs of the patch's size only."""
+        return self._fixed() == list(self.patch)
+
+    def at_patch(self) -> Check:
+        """Both networks on inputs of the patch's size."""
+        if any(n not in (None, p) for n, p in zip(self._fixed(), self.patch, strict=True)):
+            return Check("patch", None, f"not run: the candidate's input is fixed at {self._fixed()}")
+        samples = self._noise(max(2, self.other.shape[0] or 0), self.patch, self.gain)
+        return self._compared("patch", samples, [1] * len(self.patch), self.patch, None)
+
+    def windows(
+        self, stride: tuple[int, ...] | None, size: tuple[int, ...] | None
+    ) -> tuple[Check, tuple[int, ...] | None]:
+        """The map of a larger input against the reference on its crops; also that input's size."""
+        fixed = self._fixed()
+        if stride is None or (self.only_patch() and size in (None, self.patch)):
+            return Check("windows", None, "not run: the candidate's input is fixed at the patch's size"), None
+        samples = self.other.shape[0] or (1 if self.elements > _LARGE else 2)
+        asked = size is not None
+        if size is None:
+            size = crops.uneven_size(self.patch, stride, few=self.elements > _SMALL)
+            size = tuple(f or n for f, n in zip(fixed, size, strict=True))
+        elif len(size) != len(fixed) or any(f not in (None, n) for f, n in zip(fixed, size, strict=True)):
+            raise RequestError(f"the size is what the candidate's input admits, {fixed}, not {list(size)}")
+        counts = [crops.positions(*axis) for axis in zip(size, self.patch, stride, strict=True)]
+        if min(counts) < 1 and size == tuple(fixed):
+            text = f"the candidate's input is fixed at {size}, below the patch {self.patch}"
+            return Check("windows", Verdict.DIFFERENT, text), size
+        if min(counts) < 1:
+            raise RequestError(f"an input is at least as large as the patch {self.patch}, not {size}")
+        elements = samples * self.elements * prod(size) // prod(self.patch)
+        if elements > _MOST_ELEMENTS:
+            raise MachineError(
+                f"the windows are checked on an input of at most {_MOST_ELEMENTS} values; "
+                f"{size} at stride {stride} has {elements}",
+                hint="say a smaller input with --size",
+            )
+        most = None if asked or None in fixed else max(64, _MOST_CROPPED // (samples * self.elements))
+        return self._compared("windows", self._noise(samples, size, self.gain), counts, stride, most), size
+
+    def _compared(
+        self, name: str, image: Array, counts: Sequence[int], stride: Sequence[int], most: int | None
+    ) -> Check:
+        """The candidate on ``image`` against the reference on its crops at ``counts`` positions."""
+        try:
+            maps = _in_batches(self.theirs, image, self.other.shape[0])
+        except FileError as error:
+            shape = "x".join(map(str, image.shape))
+            return Check(name, Verdict.DIFFERENT, f"the candidate fails on {shape}: {error.message}")
+        places = crops.chosen_places(counts, most, np.random.default_rng(self.seed))
+        comparisons = {output: Comparison(self.tolerance) for output in self.kinds}
+        samples = len(image)
+        for chunk in crops.chunks(places, max(1, _AT_ONCE // (samples * self.elements))):
+            windows = crops.crops(image, self.axes, self.patch, stride, chunk)
+            for output, result in _in_batches(self.ours, windows, self.batch).items():
+                arranged = _arranged(maps[output], result.shape[1:], counts, self.channels_first)
+                if isinstance(arranged, str):
+                    return Check(name, Verdict.DIFFERENT, f"output {output!r}: {arranged}")
+                # (places, N, *rest) -> (places * N, *rest), as the crops are ordered
+                at: list[tuple[Any, ...]] = [(slice(None), *place) for place in chunk]
+                values = np.stack([arranged[index] for index in at]).reshape(result.shape)
+                comparisons[output].add(result, values)
+        figures = {output: comparison.figures() for output, comparison in comparisons.items()}
+        found = {
+            output: Place(places[f.index[0] // samples], f.index[1:], f.index[0] % samples)
+            for output, f in figures.items()
+            if f.index
+        }
+        share = f"{len(places)} of {prod(counts)}" if len(places) < prod(counts) else f"{prod(counts)}"
+        what = f"{samples} patches" if name == "patch" else f"{share} positions of {samples} inputs"
+        text = f"{what} compared; {described(figures, found)}"
+        return Check(name, overall(figures, self.kinds), text, figures, found)
+
+
+def _in_batches(session: Session, samples: Array, batch: int | None) -> dict[str, Array]:
+    """The outputs for all samples, where the network takes ``batch`` at a time (None: any number)."""
+    name, total = session.inputs[0].name, len(samples)
+    length = batch or total
+    parts: list[dict[str, Array]] = []
+    for start in range(0, total, length):
+        part = samples[start : start + length]
+        if len(part) < length:  # the last samples again, to fill a batch that is fixed
+            part = np.concatenate([part, part[-1:].repeat(length - len(part), axis=0)])
+        parts.append(session.run({name: np.ascontiguousarray(part)}))
+        for output, result in parts[-1].items():
+            if result.ndim < 1 or len(result) != length:
+                raise FileError(
+                    f"the first axis of an output is the batch of {length}, but {output!r} has {result.shape}"
+                )
+    return {output: np.concatenate([part[output] for part in parts])[:total] for output in parts[0]}
+
+
+def _arranged(
+    output: Array, rest: tuple[int, ...], counts: Sequence[int], channels_first: bool
+) -> Array | str:
+    """A map as ``(N, *positions, *rest)`` where the reference gives ``(N, *rest)``, or what is wrong.
+
+    The positions stand behind ``rest`` in a channels-first network and in front of it in a channels-last
+    one; where ``rest`` has an axis of one for each spatial axis (a global pool that keeps them), they stand
+    in their place.
+    """
+    rank = len(counts)
+    if channels_first:
+        spatial = range(output.ndim - rank, output.ndim)
+        singles, others = rest[-rank:], rest[:-rank]
+    else:
+        spatial = range(1, rank + 1)
+        singles, others = rest[:rank], rest[rank:]
+    if output.ndim == 1 + len(rest) and len(rest) >= rank and set(singles) == {1}:
+        features = others
+    elif output.ndim == 1 + len(rest) + rank:
+        features = rest
+    else:
+        return f"the map of {('N', *rest)} has {1 + len(rest) + rank} axes, not {output.shape}"
+    arranged = np.moveaxis(output, list(spatial), list(range(1, rank + 1)))
+    expected = (len(output), *counts, *features)
+    if arranged.shape != expected:
+        return f"positions and channels are {expected[1:]}, the candidate's are {arranged.shape[1:]}"
+    return arranged.reshape(len(output), *counts, *rest)

@@ -1,0 +1,193 @@
+"""That a map has the numbers of the network it was made from, all of them and no others, bit for bit.
+
+Three questions, none of which needs a run:
+
+1. Does every rewritten tensor, rearranged back, equal its source, byte for byte?
+2. Does every tensor that both files have under one name hold the same bytes?
+3. Is every tensor of numbers that the reference uses used by the map, as itself or rewritten, and does the
+map
+   use none of its own?
+
+Bytes, not values: a NaN's payload and the sign of a zero are part of a weight.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
+
+from .constants import Constants
+from .errors import FileError
+from .metadata import Metadata, RewrittenTensor
+from .model import Array, Model
+
+# Elements compared at a time: a transposed view is walked in bands, so that no copy of the weight is made.
+_BAND = 1 << 20
+
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+
+# Inputs that a network at inference does not compute with: Dropout's ratio and training switch.
+_NOT_COMPUTED_WITH = frozenset({"Dropout"})
+
+
+def changed(reference: Model, candidate: Model, metadata: Metadata) -> list[str]:
+    """What is not as it should be, one sentence a tensor; an empty list is the proof.
+
+    Raises ``FileError`` where a rewrite names what one of the files does not have.
+    """
+    ours, theirs = Tensors(reference), Tensors(candidate)
+    constants = Constants(reference)
+    faults: list[str] = []
+    for rewrite in metadata.rewrites:
+        faults.extend(_rewrite_faults(rewrite, constants, theirs))
+    targets = {rewrite.target for rewrite in metadata.rewrites}
+    for name in sorted((ours.used & theirs.used) - targets):
+        if not same_bytes(ours.array(name), theirs.array(name)):
+            faults.append(f"tensor {name!r} is not what it is in the reference")
+    sources = {rewrite.source for rewrite in metadata.rewrites if rewrite.target in theirs.used}
+    behind = ours.behind(sources)
+    faults.extend(_dropped_rows(metadata.rewrites, constants))
+    for name in sorted(ours.used & ours.floats):
+        if name not in theirs.used and name not in behind:
+            faults.append(f"tensor {name!r} of the reference is not in the candidate")
+    for name in sorted(theirs.used & theirs.floats):
+        if name not in ours.used and name not in targets and theirs.size(name) > 1:
+            faults.append(f"tensor {name!r} of the candidate comes from nothing in the reference")
+    return faults
+
+
+def _rewrite_faults(rewrite: RewrittenTensor, constants: Constants, theirs: "Tensors") -> Iterator[str]:
+    """Whether the target, rearranged back, is the source."""
+    rearrangement = rewrite.rearrangement
+    if rewrite.target not in theirs.used:
+        yield f"rewritten tensor {rewrite.target!r} is not used by the candidate"
+        return
+    source = _source(rewrite, constants)
+    if rewrite.rows is not None:
+        if source.ndim != 2 or rewrite.rows[1] > source.shape[rewrite.axis]:
+            raise FileError(
+                f"rows {list(rewrite.rows)} of axis {rewrite.axis} of {rewrite.source!r} do not exist: "
+                f"its shape is {source.shape}",
+                layer=rewrite.layer,
+            )
+        source = source[(slice(None),) * rewrite.axis + (slice(*rewrite.rows),)]
+    target = theirs.array(rewrite.target)
+    if target.shape != rearrangement.result or source.size != target.size:
+        yield (
+            f"rewritten tensor {rewrite.target!r} has shape {target.shape}, but {source.shape} "
+            f"rearranged has {rearrangement.result}"
+        )
+    # Both in the shape in which the source's axes are apart: splitting axes is a view, joining might be a
+    # copy.
+    elif not same_bytes(
+        source.reshape(rearrangement.shape), rearrangement.invert(target, rearrangement.shape)
+    ):
+        yield f"rewritten tensor {rewrite.target!r} of {rewrite.layer!r} is not {rewrite.source!r} rearranged"
+
+
+def _source(rewrite: RewrittenTensor, constants: Constants) -> Array:
+    try:
+        return constants.value(rewrite.source)
+    except KeyError:
+        raise FileError(
+            f"the candidate says it was made from {rewrite.source!r}, which is no constant of the reference",
+            layer=rewrite.layer,
+            hint="was it converted from this reference?",
+        ) from None
+
+
+def _dropped_rows(rewrites: Iterable[RewrittenTensor], constants: Constants) -> Iterator[str]:
+    """Sources of which only some rows were rewritten."""
+    taken: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    whole = {rewrite.source for rewrite in rewrites if rewrite.rows is None}
+    for rewrite in rewrites:
+        if rewrite.rows is not None and rewrite.source not in whole:
+            taken.setdefault((rewrite.source, rewrite.axis), []).append(rewrite.rows)
+    for (source, axis), parts in taken.items():
+        end = 0
+        for start, stop in sorted(parts):
+            if start > end:
+                break
+            end = max(end, stop)
+        size = constants.value(source).shape[axis]
+        if end < size:
+            yield f"of tensor {source!r} of the reference, row {end} of {size} is not in the candidate"
+
+
+def same_bytes(one: Array, other: Array) -> bool:
+    """Whether two arrays agree in shape, element type and every bit; strided views are not copied."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.dtype.hasobject:
+        return bool((one == other).all())
+    word = f"u{one.dtype.itemsize}" if one.dtype.itemsize in (1, 2, 4, 8) else f"V{one.dtype.itemsize}"
+    one, other = one.view(word), other.view(word)
+    return all(np.array_equal(a, b) for a, b in zip(_bands(one), _bands(other), strict=True))
+
+
+def _bands(array: Array) -> Iterator[Array]:
+    if array.ndim == 0 or array.size <= _BAND:
+        yield array
+        return
+    rows = max(1, _BAND * array.shape[0] // array.size)
+    for start in range(0, array.shape[0], rows):
+        yield array[start : start + rows]
+
+
+class Tensors:
+    """The tensors that a network holds by name: initializers and ``Constant`` nodes of its main graph.
+
+    ``used`` are the names that its outputs depend on, ``floats`` those that hold floating-point numbers.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        graph = model.proto.graph
+        self._tensors: dict[str, TensorProto] = dict(model.initializers())
+        self._producers = {output: node for node in graph.node for output in node.output if output}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.output:
+                for attribute in node.attribute:
+                    if attribute.type == AttributeProto.TENSOR and attribute.name == "value":
+                        self._tensors[node.output[0]] = attribute.t
+                    elif attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
+                        values = attribute.floats or attribute.f
+                        self._tensors[node.output[0]] = numpy_helper.from_array(np.array(values, np.float32))
+        self.used = self.behind(output.name for output in graph.output)
+        self.floats = {name for name, tensor in self._tensors.items() if tensor.data_type in _FLOATS}
+
+    def array(self, name: str) -> Array:
+        """The values of a tensor."""
+        if name in self._model.weights:
+            return self._model.weights[name]
+        return numpy_helper.to_array(self._tensors[name])  # type: ignore[no-any-return]
+
+    def size(self, name: str) -> int:
+        """The number of elements of a tensor."""
+        return int(np.prod(np.array(self._tensors[name].dims, dtype=object)))
+
+    def behind(self, values: Iterable[str]) -> set[str]:
+        """The tensors that these values are computed from, themselves included."""
+        pending, seen = list(values), set()
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self._producers:
+                pending.extend(_operands(self._producers[name]))
+        return seen & self._tensors.keys()
+
+
+def _operands(node: NodeProto) -> Iterator[str]:
+    """What a node computes with, in its subgraphs too."""
+    yield from node.input[: 1 if node.op_type in _NOT_COMPUTED_WITH else None]
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _inner(graph)
+
+
+def _inner(graph: GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield from _operands(node)
+    yield from (output.name for output in graph.output)

@@ -1,0 +1,223 @@
+"""The proof that a map is the network it was made from, in four checks.
+
+``interface``   the same inputs and outputs, by name and element type
+``structure``   every number of the network is in the map, bit for bit (``unchanged``)
+``patch``       on inputs of the patch's size both give the same
+``windows``     on a larger input the map has, at every position, what the network gives on the crop there
+
+The patch's size comes from the reference, never from the candidate: a map of another patch must not choose
+the crops it is judged by. What the candidate's metadata claims is checked, or only ever makes the judgement
+stricter.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from .compare import Verdict, worst
+from .errors import FileError, RequestError
+from .evidence import Check, Report
+from .execute import Session, Value
+from .metadata import Metadata, read_metadata
+from .model import Model
+from .trial import Trial
+from .unchanged import changed
+
+
+class Analysis(Protocol):
+    """What the audit knows about the reference; one entry a spatial axis, axes counted in its input."""
+
+    @property
+    def patch(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def spatial_axes(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def channel_axis(self) -> int | None: ...  # noqa: D102
+    @property
+    def exactness(self) -> str: ...  # noqa: D102
+    @property
+    def border(self) -> Sequence[str]: ...  # noqa: D102
+
+
+def verify(
+    reference: Model,
+    candidate: Model,
+    *,
+    patch: tuple[int, ...] | None = None,
+    stride: tuple[int, ...] | None = None,
+    analysis: Analysis | None = None,
+    provider: str = "cpu",
+    seed: int = 0,
+    accept_border: bool = False,
+    size: tuple[int, ...] | None = None,
+) -> Report:
+    """Compare a map with the network it was made from; tuples have one entry a spatial axis.
+
+    ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
+    metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
+    ``seed``.
+
+    Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
+    be run or its metadata is broken, ``MachineError`` where ``provider`` or memory is missing.
+    """
+    metadata = read_metadata(candidate.proto, candidate.path)
+    ours, theirs = Session(reference, provider), Session(candidate, provider)
+    checks = [_interface(ours, theirs)]
+
+    def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
+        accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
+        return Report(verdict, accepted, tuple(checks), **sizes, provider=provider, seed=seed)
+
+    if checks[0].verdict is Verdict.DIFFERENT:
+        return report(Verdict.DIFFERENT)
+    axes = _axes(reference, ours.inputs[0], theirs.inputs[0], metadata, analysis)
+    pixels = _patch(ours.inputs[0], axes, patch, analysis)
+    checks.append(_structure(reference, candidate, metadata, pixels, axes))
+    channels_first = _channels_first(ours.inputs[0], axes, metadata, analysis)
+    trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed)
+    at_patch = trial.at_patch()
+    checks.append(at_patch)
+    step = stride or (metadata.stride if metadata else None)
+    if step is None and not trial.only_patch():
+        raise RequestError(
+            "the stride is in the map's metadata, and this candidate has none",
+            hint="say it with --stride, in input pixels",
+            file=candidate.path,
+        )
+    if step is not None and (len(step) != len(pixels) or min(step) < 1):
+        raise RequestError(f"a stride is positive on each of {len(pixels)} spatial axes, not {step}")
+    windows, larger = trial.windows(step, size)
+    if windows.verdict is Verdict.DIFFERENT:
+        windows = _border(windows, checks, metadata, analysis)
+    checks.append(windows)
+    verdicts = [check.verdict for check in checks if check.verdict is not None]
+    if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
+        verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
+    if windows.verdict is None and at_patch.verdict is None:
+        verdicts.append(Verdict.INCONCLUSIVE)
+    return report(worst(*verdicts), patch=pixels, stride=step, size=larger)
+
+
+def _interface(ours: Session, theirs: Session) -> Check:
+    """The same inputs and outputs by name, order and element type; the same rank of the input."""
+
+    def differs(text: str) -> Check:
+        return Check("interface", Verdict.DIFFERENT, text)
+
+    for kind in ("inputs", "outputs"):
+        mine, other = getattr(ours, kind), getattr(theirs, kind)
+        if [v.name for v in mine] != [v.name for v in other]:
+            names = [v.name for v in mine], [v.name for v in other]
+            return differs(f"{kind} are {names[0]}, the candidate's {names[1]}")
+        for a, b in zip(mine, other, strict=True):
+            if a.dtype != b.dtype:
+                return differs(f"{kind[:-1]} {a.name!r} is {a.dtype}, the candidate's is {b.dtype}")
+    if len(ours.inputs) != 1:
+        raise FileError(f"a patch network has one input, not {len(ours.inputs)}")
+    if not ours.outputs:
+        raise FileError("a network has an output, this one has none")
+    shape, other_shape = ours.inputs[0].shape, theirs.inputs[0].shape
+    if len(shape) < 2:
+        raise FileError(f"a patch network's input has a batch and a spatial axis, not {shape}")
+    if len(shape) != len(other_shape):
+        return differs(f"the input has {len(shape)} axes, the candidate's has {len(other_shape)}")
+    return Check("interface", Verdict.EQUIVALENT, "names and types of inputs and outputs agree")
+
+
+def _axes(
+    reference: Model, mine: Value, other: Value, metadata: Metadata | None, analysis: Analysis | None
+) -> tuple[int, ...]:
+    """The places of the spatial axes in the input: known from the reference, else as the candidate says."""
+    axes: tuple[int, ...]
+    if analysis is not None:
+        axes = tuple(analysis.spatial_axes)
+    elif metadata is not None:
+        axes = metadata.spatial_axes
+    else:
+        # What the candidate freed or made larger. Wrong axes cannot pass: their crops would not agree.
+        axes = tuple(i for i, n in enumerate(other.shape) if i and (n is None or n != mine.shape[i]))
+    if not axes and metadata is None:
+        # The same sizes as the reference: only the patch itself can be run, and any axis will do for it.
+        axes = tuple(range(min(2, len(mine.shape) - 1), len(mine.shape)))
+    if not axes or max(axes) >= len(mine.shape) or min(axes) < 1 or len(set(axes)) != len(axes):
+        raise FileError(f"spatial axes {axes} do not fit an input of shape {mine.shape}", file=reference.path)
+    return axes
+
+
+def _patch(
+    mine: Value, axes: tuple[int, ...], asked: tuple[int, ...] | None, analysis: Analysis | None
+) -> tuple[int, ...]:
+    """The patch's size: of the reference's input; where that is free, as asked for, or from the analysis."""
+    if asked is not None and (len(asked) != len(axes) or min(asked) < 1):
+        raise RequestError(f"a patch has a positive size on each of {len(axes)} spatial axes, not {asked}")
+    known = [mine.shape[axis] for axis in axes]
+    if asked is not None:
+        if any(n not in (None, p) for n, p in zip(known, asked, strict=True)):
+            raise RequestError(f"the patch is what the reference reads, {known}, not {list(asked)}")
+        return asked
+    if analysis is not None and any(n is None for n in known):
+        known = list(analysis.patch)
+    sizes = tuple(n for n in known if n is not None)
+    if len(sizes) != len(axes):
+        raise RequestError(
+            "the patch's size comes from the reference, which leaves it free",
+            hint="say it with --patch, as HxW",
+        )
+    return sizes
+
+
+def _channels_first(
+    mine: Value, axes: tuple[int, ...], metadata: Metadata | None, analysis: Analysis | None
+) -> bool:
+    """Whether the channels stand in front of the spatial axes, in the input and so in the map."""
+    channel = None if analysis is None else analysis.channel_axis
+    if channel is None and len(mine.shape) == len(axes) + 2:
+        channel = next(i for i in range(1, len(mine.shape)) if i not in axes)
+    if channel is not None:
+        return channel < min(axes)
+    return metadata is None or metadata.layout == "channels first"
+
+
+def _structure(
+    reference: Model,
+    candidate: Model,
+    metadata: Metadata | None,
+    patch: tuple[int, ...],
+    axes: tuple[int, ...],
+) -> Check:
+    """That the candidate's numbers are the reference's, as its metadata lists them."""
+    if metadata is None:
+        return Check("structure", None, "not checked: the candidate's metadata does not say what became what")
+    faults = changed(reference, candidate, metadata)
+    if metadata.patch != patch:
+        faults.insert(0, f"the candidate was made for patch {metadata.patch}, the reference reads {patch}")
+    if metadata.spatial_axes != axes:
+        faults.insert(0, f"the candidate scans axes {metadata.spatial_axes}, the reference has {axes}")
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        return Check("structure", Verdict.DIFFERENT, "; ".join(faults[:3]) + more)
+    count = len(metadata.rewrites)
+    return Check(
+        "structure", Verdict.EQUIVALENT, f"{count} rewritten and all other tensors are equal bit for bit"
+    )
+
+
+def _border(
+    windows: Check, checks: Sequence[Check], metadata: Metadata | None, analysis: Analysis | None
+) -> Check:
+    """Windows may differ because the reference pads inside, if all else says that the map is right."""
+    structure, at_patch = checks[1], checks[2]
+    if (
+        analysis is None
+        or analysis.exactness != Verdict.BORDER_EFFECT.value
+        or (metadata is not None and metadata.method == "patches")
+        or not windows.figures  # it did not run, or gave another number of positions
+        or any(not f.index or not np.isfinite(f.difference) for f in windows.figures.values())
+        or Verdict.DIFFERENT in (structure.verdict, at_patch.verdict)
+        or (structure.verdict is None and at_patch.verdict is None)
+    ):
+        return windows
+    layers = ", ".join(analysis.border)
+    text = f"{windows.text}; the patch network pads inside" + (f": {layers}" if layers else "")
+    return Check("windows", Verdict.BORDER_EFFECT, text, windows.figures, windows.places)
