@@ -109,8 +109,8 @@ def command(
         )
     layer = found.layer
     step = options.on_each_axis(stride, layer.spatial)
-    say(f"patch {options.with_axis_names(layer.patch, order)}; stride {options.with_axis_names(step)}")
     writers = found.writers(outputs, step)
+    say(f"patch {options.with_axis_names(layer.patch, order)}; stride {options.with_axis_names(step)}")
     proofs = found.proofs(step)
     write_files(writers, force=force, inputs=inputs)
 
