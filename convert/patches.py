@@ -126,6 +126,9 @@ def patches(model: Model, given: Input, size: Sequence[int] | None, batch: int |
     nodes = [*front, *graph.node, *write.nodes]
     for group in (graph.node, graph.output, graph.value_info):
         del group[:]
+    # Named, the number of windows is one symbol throughout: without, the runtime cannot see that the two sides of a
+    # residual Add have the same shape, fuses fewer nodes than in the original, and rounds otherwise.
+    graph.value_info.append(helper.make_tensor_value_info(stacked, given.dtype, ["windows", *one[1:]]))
     graph.node.extend(nodes)
     graph.initializer.extend(write.tensors)
     graph.output.extend(outputs)
