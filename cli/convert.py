@@ -47,7 +47,7 @@ def command(
     format: str,  # noqa: A002
     **request: Any,
 ) -> None:
-    r"""Rewrite the patch classifier IN as one network OUT that scans any larger input.
+    """Rewrite the patch classifier IN as one network OUT that scans any larger input.
 
     Says what became what and how exact the map is, and proves it by running both networks in ONNX Runtime, before
     OUT appears.

@@ -88,7 +88,7 @@ def command(
     reports: tuple[str, ...],
     format: str,  # noqa: A002
 ) -> None:
-    r"""Turn a dense weight into convolution kernels, or back, and prove it.
+    """Turn a dense weight into convolution kernels, or back, and prove it.
 
     WEIGHTS is FILE.npy, FILE.npz:NAME, FILE.h5:PATH or FILE.onnx:INITIALIZER; the name may be left out where only
     one array of the file fits. A dense weight is (K, O) or (O, K): K values of the flattened patch, O units.

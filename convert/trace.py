@@ -21,7 +21,7 @@ from .errors import FileError, NegativeAnswer, RequestError
 from .graph import Builder, Value
 from .layout import BATCH, SPACE, Factor, Layout, LayoutError, channel
 from .model import Model
-from .ops import OPERATORS
+from .ops import KEPT, OPERATORS
 from .step import Operand, Refusal, Step, Unknown
 
 # A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by
@@ -311,7 +311,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
             values.update((o, Unknown(name)) for o in node.output if o)
             continue
         trace.followed += 1
-        notes = step.notes or [("kept", "it treats every position alike")]
+        notes = step.notes or [("kept", KEPT[OPERATORS[node.op_type].behaviour])]
         trace.layers.extend(Layer(name, node.op_type, action, reason) for action, reason in notes)
         values.update((o, r) for o, r in zip(node.output, results, strict=False) if o and r is not None)
     for output in graph.output:

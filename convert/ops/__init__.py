@@ -26,6 +26,17 @@ class Operator:
     rule: Rule
 
 
+# What the report says of a node whose rule has nothing to add.
+KEPT: Mapping[str, str] = {
+    "pointwise": "treats every position alike",
+    "windowed": "slides over an input of any size as it is",
+    "view": "regroups axes",
+    "dense": "becomes a convolution",
+    "whole patch": "reads one position a patch already",
+    "features": "works along the channel axis of the map",
+}
+
+
 def _refused(reason: str) -> Operator:
     def rule(_: Step) -> Result:
         raise Refusal(reason)
