@@ -31,4 +31,4 @@ class FileError(Dense2ConvError):
 
 
 class MachineError(Dense2ConvError):
-    """This machine cannot do it: provider missing, memory, disk (status 4)."""
+    """The machine cannot do it: provider missing, memory, disk (status 4)."""
