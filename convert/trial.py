@@ -22,6 +22,7 @@ from .model import Model
 
 Array = NDArray[Any]
 
+_CHEAP = 1 << 18  # elements of all patches together that cost nothing
 _SMALL = 1 << 16  # elements of a patch up to which more positions cost nothing
 _LARGE = 1 << 20  # elements of a patch from which two samples cost too much
 _MOST_ELEMENTS = 1 << 28  # of the larger input: 1 GiB of float32
@@ -109,7 +110,9 @@ class Trial:
         """Both networks on inputs of the patch's size."""
         if any(n not in (None, p) for n, p in zip(self._fixed(), self.patch, strict=True)):
             return Check("patch", None, f"not run: the candidate's input is fixed at {self._fixed()}")
-        samples = self._noise(max(2, self.other.shape[0] or 0), self.patch, self.gain)
+        # Many, where they cost nothing: a unit that never wakes hides a wrong weight.
+        count = max(2, min(64, _CHEAP // self.elements), self.other.shape[0] or 0)
+        samples = self._noise(count, self.patch, self.gain)
         return self._compared("patch", samples, [1] * len(self.patch), self.patch, None)
 
     def windows(

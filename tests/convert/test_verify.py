@@ -196,6 +196,7 @@ def test_the_right_map(rank, channels_last, batch):
     assert counts == [4, 3, 3][:rank]
     assert check(report, "windows").figures["y"].count == np.prod(counts) * 4 * (2 if batch == "N" else batch)
     assert check(report, "windows").figures["y"].ratio < 1e-5
+    assert check(report, "patch").figures["y"].count == 64 * 4
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
