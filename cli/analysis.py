@@ -7,7 +7,7 @@ from .options import with_axis_names
 from .output import Column, escape, in_words
 
 if TYPE_CHECKING:
-    from ..convert.audit import Analysis, Cost
+    from ..convert.analysis import Analysis, Cost
 
 COLUMNS = (Column("name", "layer"), Column("operator"), Column("action"), Column("reason"))
 

@@ -31,7 +31,7 @@ def command(
     format: str,  # noqa: A002
 ) -> None:
     """Say of every layer of IN what would become of it, how exact the map would be, and what it would cost."""
-    from ..convert.audit import audit
+    from ..convert.analysis import audit
     from ..convert.opening import open_model
 
     check_reports(reports, force=force, inputs=[source])

@@ -123,10 +123,10 @@ def _one(
     provider: str,
 ) -> tuple[dict[str, Any], int]:
     """Convert one file and print its result; return the result's JSON, and the exit status."""
-    from ..convert.audit import EXACT, audit
+    from ..convert.analysis import EXACT, audit
     from ..convert.conversion import convert
     from ..convert.opening import open_model
-    from ..convert.verify import verify
+    from ..convert.verification import verify
     from ..convert.writing import write_model
 
     at_work_on(source)

@@ -43,9 +43,9 @@ def command(
     The patch comes from REFERENCE, the stride from CANDIDATE's metadata or --stride. Exits with 0 for equivalent, with
     1 for border effect (see --accept-border), different and inconclusive.
     """
-    from ..convert.audit import audit
+    from ..convert.analysis import audit
     from ..convert.opening import open_model
-    from ..convert.verify import verify
+    from ..convert.verification import verify
 
     check_reports(reports, force=force, inputs=[reference, candidate])
     at_work_on(f"{reference} and {candidate}")

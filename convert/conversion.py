@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .. import __version__
+from .analysis import BORDER_EFFECT, EXACT, NOT_CONVERTIBLE, Analysis, audit
 from .assemble import assemble
-from .audit import BORDER_EFFECT, EXACT, NOT_CONVERTIBLE, Analysis, audit
 from .errors import FileError, RequestError
 from .graph import Rewrite
 from .metadata import KEY, VERSION

@@ -92,8 +92,8 @@ def patches(model: Model, given: Input, size: Sequence[int] | None, batch: int |
     proto = ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    _free_batch(graph, given)
     write = _Writer(proto, opset)
+    _free_batch(graph, given, write)
     counts, whole = _counts(write, given, size)
     axes = range(1, len(given.shape))
     place = {a: i for i, a in enumerate(given.spatial_axes)}
@@ -222,13 +222,13 @@ def _restored(
     )
 
 
-def _free_batch(graph: GraphProto, given: Input) -> None:
+def _free_batch(graph: GraphProto, given: Input, write: "_Writer") -> None:
     """Let reshapes keep whatever batch they get where the file has baked its own batch into their targets."""
     baked = given.shape[0]
     if baked is None:
         return
     tensors = {t.name: t for t in graph.initializer}
-    constants = {
+    tensors |= {
         n.output[0]: a.t
         for n in graph.node
         if n.op_type == "Constant"
@@ -236,19 +236,14 @@ def _free_batch(graph: GraphProto, given: Input) -> None:
         if a.name == "value"
     }
     for node in graph.node:
-        if node.op_type != "Reshape" or len(node.input) < 2:
+        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in tensors:
             continue
-        tensor = tensors.get(node.input[1], constants.get(node.input[1]))
-        if (
-            tensor is None
-            or tensor.data_type != TensorProto.INT64
-            or not (tensor.raw_data or tensor.int64_data)
-        ):
+        tensor = tensors[node.input[1]]
+        if tensor.data_type != TensorProto.INT64 or not (tensor.raw_data or tensor.int64_data):
             continue
-        target = numpy_helper.to_array(tensor).copy()
-        if target.ndim == 1 and len(target) > 1 and target[0] == baked and 0 not in target:
-            target[0] = 0 if -1 in target else -1
-            tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))
+        target = [int(n) for n in numpy_helper.to_array(tensor).reshape(-1)]
+        if len(target) > 1 and target[0] == baked and 0 not in target:
+            node.input[1] = write.integers([0 if -1 in target else -1, *target[1:]])
 
 
 def _rename(node: NodeProto, names: Mapping[str, str]) -> None:

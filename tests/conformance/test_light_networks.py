@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from dense2conv.convert.audit import audit
+from dense2conv.convert.analysis import audit
 from dense2conv.convert.conversion import convert
 from dense2conv.convert.model import Model
 from dense2conv.convert.opening import open_model
-from dense2conv.convert.verify import verify
+from dense2conv.convert.verification import verify
 
 # name: S; what one vector of the map reads.
 # Fields of the trunks are published: AlexNet 195, Inception v2 699, ResNet-50 427 (its strides stand in the 1x1

@@ -12,11 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from dense2conv.convert.audit import audit
+from dense2conv.convert.analysis import audit
 from dense2conv.convert.conversion import convert
 from dense2conv.convert.errors import FileError, RequestError
 from dense2conv.convert.opening import open_model
-from dense2conv.convert.verify import verify
+from dense2conv.convert.verification import verify
 from dense2conv.convert.writing import write_model
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "references"

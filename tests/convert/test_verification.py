@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dense2conv.convert.compare import Verdict
 from dense2conv.convert.errors import FileError, MachineError, RequestError
 from dense2conv.convert.model import Model
-from dense2conv.convert.verify import verify
+from dense2conv.convert.verification import verify
 
 EQUIVALENT, BORDER, DIFFERENT, INCONCLUSIVE = (
     Verdict.EQUIVALENT,
