@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from dense2conv import cli
 from dense2conv.convert.ops import OPERATORS
 
