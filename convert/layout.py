@@ -23,6 +23,7 @@ from math import prod
 BATCH = "batch"
 CHANNEL = "channel"
 SPACE = "space"
+TAP = "tap"
 
 _identity = count()
 
@@ -33,11 +34,16 @@ class LayoutError(Exception):
 
 @dataclass(frozen=True)
 class Factor:
-    """One axis of the network. ``axis`` is the spatial axis for SPACE, a unique number for CHANNEL, 0 for BATCH."""
+    """One axis of the network. ``axis`` is the spatial axis for SPACE, a unique number for CHANNEL, 0 for BATCH.
+
+    Two TAP factors stand for a spatial axis that was cut into windows: elements ``i`` and ``j`` of them are position
+    ``i * step + j * step'`` of the axis. Which of the two counts windows shows when the other is reduced.
+    """
 
     kind: str
     size: int
     axis: int = 0
+    step: int = 1
 
 
 def channel(size: int) -> tuple[Factor, ...]:
@@ -69,6 +75,10 @@ class Layout:
     def spaces(self) -> set[int]:
         """The spatial axes that the file's tensor still has."""
         return {f.axis for dim in self.dims for f in dim if f.kind == SPACE}
+
+    def cut(self) -> set[int]:
+        """The spatial axes that are cut into windows."""
+        return {f.axis for dim in self.dims for f in dim if f.kind == TAP}
 
     def axis(self, index: int) -> int:
         """Return a dimension's number, counted from the front; raise ``LayoutError`` where there is none."""
@@ -195,7 +205,7 @@ class Layout:
         )
 
 
-_NAMES = {BATCH: "the batch", CHANNEL: "a channel axis", SPACE: "a spatial axis"}
+_NAMES = {BATCH: "the batch", CHANNEL: "a channel axis", SPACE: "a spatial axis", TAP: "a window"}
 
 
 def features_at(layout: Layout, index: int) -> int:

@@ -301,6 +301,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
                 raise Refusal(
                     f"the operator {node.domain + '.' if node.domain else ''}{node.op_type} is not understood"
                 )
+            _refuse_windows(node, operands)
             results = OPERATORS[node.op_type].rule(step)
         except (Refusal, LayoutError) as refusal:
             layer = Layer(name, node.op_type, "not convertible", str(refusal))
@@ -347,6 +348,13 @@ def vector(step: Step, operand: Operand) -> Value:
     if not value.layout.dims or [f.kind for f in value.layout.dims[0]] != [BATCH]:
         raise Refusal("the output does not have the batch in front")
     return value
+
+
+def _refuse_windows(node: NodeProto, operands: Sequence[Operand]) -> None:
+    """Refuse a node that reads windows cut out by number, unless it moves axes or reduces."""
+    reads = node.op_type == "Transpose" or node.op_type.startswith("Reduce")
+    if not reads and any(isinstance(o, Value) and o.layout.cut() for o in operands):
+        raise Refusal("it reads windows cut out by number, which only a reduction may do")
 
 
 def _shape_of(node: NodeProto, values: Mapping[str, Operand], constants: Constants) -> None:

@@ -14,6 +14,7 @@ from .dense import gemm, matmul
 from .features import concat, extremum, layer_normalization, softmax, split, top_k
 from .pointwise import batch_normalization, broadcasting, dropped, elementwise
 from .reductions import REDUCTIONS, global_pool, reduce
+from .taps import gather_nd
 from .views import flatten, reshape, squeeze, transpose, unsqueeze
 from .windows import convolution, gather, lrn, pad, pool, slice_
 
@@ -80,6 +81,7 @@ OPERATORS: Mapping[str, Operator] = {
     "AveragePool": Operator("windowed", pool),
     "Conv": Operator("windowed", convolution),
     "Gather": Operator("windowed", gather),
+    "GatherND": Operator("windowed", gather_nd),
     "LpPool": Operator("windowed", pool),
     "MaxPool": Operator("windowed", pool),
     "Pad": Operator("windowed", pad),
@@ -103,6 +105,5 @@ OPERATORS: Mapping[str, Operator] = {
     "Attention": _refused("attention mixes the positions of the patch"),
     "Einsum": _refused("Einsum is not followed"),
     "Expand": _refused("it repeats values to a size that was computed for the patch"),
-    "GatherND": _refused("it picks positions of the patch by number"),
     "SpaceToDepth": _refused("it cuts rows or columns into parts"),
 }  # fmt: skip

@@ -16,8 +16,9 @@ import numpy as np
 from onnx import helper
 
 from ..graph import Value
-from ..layout import BATCH, CHANNEL, SPACE
+from ..layout import BATCH, CHANNEL, SPACE, TAP
 from ..step import Refusal, Result, Step
+from .taps import slide
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ def reduce(step: Step) -> Result:
     channels = [f for f in factors if f.kind == CHANNEL]
     if channels and len(channels) != len(value.layout.channels):
         raise Refusal("it reduces over some of the channel axes only")
+    taps = [f for f in factors if f.kind == TAP]
+    if taps:
+        how = REDUCTIONS[step.node.op_type]
+        if how.negated or how.summed:
+            raise Refusal("it reduces windows by another way than a mean, a maximum or a norm")
+        value = slide(step, value, taps, how.pool, dict(how.attributes))
     if any(f.kind == SPACE for f in factors):
         value = _over_space(step, value, positions, {})
     if channels:

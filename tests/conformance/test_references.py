@@ -26,10 +26,8 @@ MODELS: dict[str, dict[str, Any]] = {
 # Networks of dense layers only: no layer tells rows, columns and channels apart.
 ORDERS = {"t12_dense_only.onnx": "CHW", "t12_dense_only_dynamo.onnx": "CHW", "x12_dense_only.onnx": "HWC"}
 EXACT = [f for f, row in MODELS.items() if not row["padded"] and "expected" not in row]
-# Refused though it only pads: its adaptive pool is a GatherND, which is not followed.
-NOT_FOLLOWED = ["t22_adaptive_nondiv_dynamo.onnx"]
-PADDED = [f for f, row in MODELS.items() if row["padded"] and "expected" not in row and f not in NOT_FOLLOWED]
-REFUSED = [f for f, row in MODELS.items() if "expected" in row] + NOT_FOLLOWED
+PADDED = [f for f, row in MODELS.items() if row["padded"] and "expected" not in row]
+REFUSED = [f for f, row in MODELS.items() if "expected" in row]
 # Largest difference over the largest absolute value of scan_y.
 LIMITS = {"tensor(float)": 1e-4, "tensor(float16)": 1e-2}
 
