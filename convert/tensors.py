@@ -96,46 +96,47 @@ def data_size(tensor: TensorProto, where: str) -> int:
     return int(prod(dims) * row.bits + 7) // 8
 
 
-def check_data(tensor: TensorProto, where: str, raw_length: int | None = None) -> int:
+def check_data(tensor: TensorProto, where: str, outside: int | None = None) -> int:
     """Refuse a tensor whose data is not what its dims ask for, in one place; the size of raw_data in bytes.
 
-    ``raw_length`` is the length of its raw_data where that was taken out of the proto. External data is one
-    of the places; whether it is sound is not judged here.
+    ``outside`` is the length of its raw_data where that is kept outside the proto. External data is one of the
+    places; whether it is sound is not judged here.
     """
     size = data_size(tensor, where)
-    row = DATA_TYPES[tensor.data_type]
-    if raw_length is None and tensor.HasField("raw_data"):
-        raw_length = len(tensor.raw_data)
-    typed = [name for name in TYPED_FIELDS if len(getattr(tensor, name))]
-    places = (
-        typed
-        + (["raw_data"] if raw_length is not None else [])
-        + (["external data"] if is_external(tensor) else [])
-    )
-    elements = prod(tensor.dims)
+    places = {name: len(getattr(tensor, name)) for name in TYPED_FIELDS if len(getattr(tensor, name))}
+    if tensor.HasField("raw_data"):
+        places["raw_data"] = len(tensor.raw_data)
+    if outside is not None:
+        places["raw_data outside the graph"] = outside
+    if is_external(tensor):
+        places["external data"] = size
     if tensor.HasField("segment"):
         raise FileError(f"{where}: tensors in segments are not supported")
     if len(places) > 1:
         raise FileError(f"{where}: data must be in one place, but it has {' and '.join(places)}")
-    if elements and not places:
-        raise FileError(f"{where}: it has no data, but dims {list(tensor.dims)} ask for {elements} elements")
-    if typed:
-        needed, found = -(-elements * row.entries // row.packed), len(getattr(tensor, typed[0]))
-        if typed[0] != row.field:
-            raise FileError(
-                f"{where}: data of type {row.name} must be in {row.field}, but it is in {typed[0]}"
-            )
-        if needed != found:
-            raise FileError(
-                f"{where}: {typed[0]} has {found} of {needed} numbers that dims {list(tensor.dims)} ask for"
-            )
-    elif places and not row.bits:
-        raise FileError(f"{where}: strings must be in string_data, but they are in {places[0]}")
-    elif raw_length is not None and raw_length != size:
+    for place, length in places.items():
+        _check_amount(tensor, where, place, length, size)
+    if prod(tensor.dims) and not places:
         raise FileError(
-            f"{where}: raw_data has {raw_length} of {size} bytes that dims {list(tensor.dims)} ask for"
+            f"{where}: it has no data, but dims {list(tensor.dims)} ask for {prod(tensor.dims)} elements"
         )
     return size
+
+
+def _check_amount(tensor: TensorProto, where: str, place: str, length: int, size: int) -> None:
+    """Refuse data in the wrong field for its type, or of another length than its dims ask for."""
+    row, dims = DATA_TYPES[tensor.data_type], list(tensor.dims)
+    if place not in TYPED_FIELDS:
+        if not row.bits:
+            raise FileError(f"{where}: strings must be in string_data, but they are in {place}")
+        if length != size:
+            raise FileError(f"{where}: raw_data has {length} of {size} bytes that dims {dims} ask for")
+        return
+    needed = -(-prod(dims) * row.entries // row.packed)
+    if place != row.field:
+        raise FileError(f"{where}: data of type {row.name} must be in {row.field}, but it is in {place}")
+    if length != needed:
+        raise FileError(f"{where}: {place} has {length} of {needed} numbers that dims {dims} ask for")
 
 
 def is_external(tensor: TensorProto) -> bool:
