@@ -111,10 +111,11 @@ def test_each_command_has_help_and_the_common_options(name):
     ],
 )
 @pytest.mark.usefixtures("sample")
-def test_verbosity_before_or_behind_the_command(before, behind, said):
-    result = CliRunner().invoke(cli.group, [*before, "sample", *behind])
-    assert result.stderr.split() == said
-    assert result.stdout == "result\n"
+def test_verbosity_before_or_behind_the_command(before, behind, said, capsys):
+    assert cli.run([*before, "sample", *behind]) == 0
+    out, err = capsys.readouterr()
+    assert err.split() == said
+    assert out == "result\n"
 
 
 def test_help_of_the_group_imports_no_command():

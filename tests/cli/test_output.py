@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,7 +122,7 @@ def test_ordinary_names_are_left_alone():
 
 
 @pytest.mark.parametrize(("verbosity", "said"), [(-1, ""), (0, "a\n"), (1, "a\nb\n"), (2, "a\nb\nc\n")])
-def test_say_has_levels(verbosity, said):
+def test_say_has_levels(verbosity, said, capsys):
     @click.command()
     @click.pass_context
     def command(ctx):
@@ -132,8 +131,8 @@ def test_say_has_levels(verbosity, said):
         say("b", level=1)
         say("c", level=2)
 
-    result = CliRunner().invoke(command)
-    assert (result.stderr, result.stdout) == (said, "")
+    command.main([], standalone_mode=False)
+    assert capsys.readouterr() == ("", said)
 
 
 SHOW = """
