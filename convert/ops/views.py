@@ -32,7 +32,7 @@ def flatten(step: Step) -> Result:
     operand = step.values.get(step.node.input[0])
     axis = step.integer("axis", 1)
     if isinstance(operand, Parts):
-        if axis != 1:
+        if axis % 2 != 1:  # flattened branches have two dimensions: axis 1 and axis -1 are the same
             raise Refusal("Flatten of flattened branches at another axis than 1")
         return [operand]
 
