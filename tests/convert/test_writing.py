@@ -262,6 +262,15 @@ def test_no_file_that_the_model_came_from_is_overwritten(tmp_path: Path, name: s
     assert (tmp_path / name).read_bytes() == before
 
 
+def test_nor_is_the_model_itself_where_no_weight_is_a_view_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "in.onnx"
+    path.write_bytes(serialised(model_of(w=np.zeros(3))).SerializeToString())
+    model = open_model(path)
+    assert not model.weights
+    with pytest.raises(RequestError, match="must not be an input"):
+        write_model(model, path, force=True)
+
+
 def test_a_model_whose_weights_do_not_fit_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "out.onnx"
     for weight in (np.zeros((3, 2), np.float32), np.zeros((2, 3)), np.zeros((2, 3), ">f4")):
