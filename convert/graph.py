@@ -39,6 +39,8 @@ class Value:
     axes: tuple[Axis, ...]
     collapsed: frozenset[int]
     dtype: int
+    scale: str = ""
+    shift: str = ""
 
     @property
     def grid(self) -> list[int]:

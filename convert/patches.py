@@ -27,8 +27,9 @@ from onnx import (
 
 from .constants import opset_of
 from .errors import FileError
+from .inputs import SPATIAL_NAMES, Input
 from .model import Model
-from .trace import SPATIAL_NAMES, Input, graph_names
+from .nodes import graph_names
 
 _SLICE_WITH_INPUTS = 10
 _CONSTANT_OF_SHAPE = 9

@@ -25,6 +25,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, turned into a report line o
     """The network cannot be a convolution because of this node; the message is the reason."""
 
 
+class PositionDependent(Refusal):
+    """A constant differs from position to position of the patch."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Flattened branches behind a Concat along the features: each keeps its own canonical tensor."""
@@ -114,6 +118,10 @@ class Step:
         order = value.layout.in_order()
         if order is None:
             return replace(value, layout=value.layout.merged())
+        if value.scale or value.shift:
+            raise Refusal(
+                "its channels change places behind a constant that differs from position to position"
+            )
         indices = self.builder.constant(
             np.asarray(order, dtype=np.int64), f"{self.builder.layer}/channel_order"
         )
@@ -197,7 +205,7 @@ class Step:
                     f"the constant {name} of shape {list(array.shape)} differs from sample to sample"
                 )
             if len(here) != len(dim) or not dim:
-                raise Refusal(
+                raise PositionDependent(
                     f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
                 )
             sizes += [f.size for f in here]

@@ -13,47 +13,22 @@ from dataclasses import dataclass, field, replace
 from math import lcm
 
 import numpy as np
-from onnx import NodeProto, ValueInfoProto
+from onnx import NodeProto
 
 from ..shapecalc.field import Axis
-from .constants import Constants, opset_of, subgraphs
-from .errors import FileError, NegativeAnswer, RequestError
+from .constants import Constants, opset_of
+from .errors import FileError, RequestError
 from .graph import Builder, Value
+from .inputs import Input, assumptions, network_input, shown
 from .layout import BATCH, SPACE, Factor, Layout, LayoutError, channel
 from .model import Model
+from .nodes import captured, graph_names, label, sorted_nodes
 from .ops import KEPT, OPERATORS
+from .ops.affine import READERS, waiting
 from .step import Operand, Refusal, Step, Unknown
 
-# A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by
-# chance.
+# A batch that the file leaves free gets this size while shapes are computed: a prime that no layer has by chance.
 FREE_BATCH = 10007
-
-SPATIAL_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-ORDERS = {1: ("CL", "LC"), 2: ("CHW", "HWC"), 3: ("CDHW", "DHWC")}
-
-
-@dataclass(frozen=True)
-class Input:
-    """The network's input under one assumption: which of its dimensions is what, and the patch."""
-
-    name: str
-    dtype: int
-    shape: tuple[int | None, ...]
-    channel_axis: int | None
-    spatial_axes: tuple[int, ...]
-    patch: tuple[int, ...]
-
-    @property
-    def order(self) -> str:
-        """The assumption in letters, such as CHW."""
-        if self.channel_axis is None:
-            return ORDERS[len(self.patch)][0][1:]
-        return ORDERS[len(self.patch)][0 if self.channel_axis == 1 else 1]
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether the channels are the last dimension."""
-        return self.channel_axis is not None and self.channel_axis != 1
 
 
 @dataclass(frozen=True)
@@ -89,150 +64,6 @@ class Trace:
     def stride(self) -> tuple[int, ...]:
         """S: the network's own stride, one entry a spatial axis."""
         return tuple(lcm(*found) if found else 1 for found in self.jumps)
-
-
-def label(node: NodeProto) -> str:
-    """Return what the report calls a node: its name, or its first output where it has none."""
-    return str(node.name or next((o for o in node.output if o), node.op_type))
-
-
-def network_input(model: Model) -> ValueInfoProto:
-    """Return the graph's one input that is not a default weight. Raises ``FileError`` unless there is just one."""
-    given = set(model.initializers())
-    inputs = [i for i in model.proto.graph.input if i.name not in given]
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs) or "none"
-        raise FileError(
-            f"a patch classifier has one input, this graph has {len(inputs)}: {names}",
-            hint="make the other inputs initializers, if they are weights",
-        )
-    return inputs[0]
-
-
-def assumptions(model: Model, patch: Sequence[int] | None, order: str | None) -> list[Input]:
-    """Return the ways to read the input's axes: channels first, channels last, no channels.
-
-    Raises ``RequestError`` where the patch size is free and not given, or contradicts the file,
-    ``NegativeAnswer`` where the input has no spatial axis.
-    """
-    info = network_input(model)
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape"):
-        raise FileError("the input's shape must be known, at least its rank", layer=info.name)
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-    if any(size is not None and size < 1 for size in shape):
-        raise FileError(f"the input's sizes must be positive, got {list(shape)}", layer=info.name)
-    rank = len(shape)
-    if rank < 3:
-        raise NegativeAnswer(
-            f"nothing to convert: the input has shape {list(shape)}, so it has no rows, columns or steps to slide over",
-            layer=info.name,
-        )
-    readings: list[tuple[int | None, tuple[int, ...]]] = []
-    if rank <= 5:
-        readings += [(1, tuple(range(2, rank))), (rank - 1, tuple(range(1, rank - 1)))]
-    if rank <= 4:
-        readings.append((None, tuple(range(1, rank))))
-    if not readings:
-        raise FileError(f"inputs have 1 to 3 spatial axes, this one has {rank} dimensions", layer=info.name)
-    found: list[Input] = []
-    problem: RequestError | None = None
-    for channel_axis, spatial in readings:
-        sizes = [shape[a] for a in spatial]
-        if patch is not None and len(patch) != len(spatial):
-            problem = problem or RequestError(
-                f"--patch has {len(patch)} sizes, the input {len(spatial)} spatial axes"
-            )
-            continue
-        if channel_axis is not None and shape[channel_axis] is None:
-            problem = problem or RequestError(
-                f"the number of channels is free in the input's shape {list(shape)}"
-            )
-            continue
-        if patch is None and None in sizes:
-            problem = problem or RequestError(
-                f"the patch size is free in the file: the input has shape {_shown(info)}",
-                hint="say on what patch the network was trained, for instance --patch "
-                + "x".join(str(s or 32) for s in sizes),
-                layer=info.name,
-            )
-            continue
-        if patch is not None and any(s not in (None, p) for s, p in zip(sizes, patch, strict=True)):
-            problem = problem or RequestError(
-                f"--patch {'x'.join(map(str, patch))} contradicts the input's shape {_shown(info)}",
-                layer=info.name,
-            )
-            continue
-        known = tuple(int(s) for s in (patch if patch is not None else sizes) if s is not None)
-        reading = Input(info.name, tensor.elem_type, shape, channel_axis, spatial, known)
-        if channel_axis is None and 1 in known:
-            continue  # an axis of one element is a channel, not something to slide over
-        if order in (None, reading.order):
-            found.append(reading)
-    if not found:
-        raise problem or RequestError(
-            f"--order {order} does not fit an input of shape {_shown(info)}", layer=info.name
-        )
-    return found
-
-
-def _shown(info: ValueInfoProto) -> str:
-    sizes = (
-        str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
-        for d in info.type.tensor_type.shape.dim
-    )
-    return "x".join(sizes)
-
-
-def sorted_nodes(model: Model) -> list[NodeProto]:
-    """Return the nodes so that each comes after those it reads: some exporters append Casts at the end.
-
-    Raises ``FileError`` for a cycle or a value that nothing computes.
-    """
-    graph = model.proto.graph
-    ready = {i.name for i in graph.input} | set(model.initializers()) | {""}
-    nodes = list(graph.node)
-    readers: dict[str, list[int]] = {}
-    missing = [0] * len(nodes)
-    for index, node in enumerate(nodes):
-        wanted = {i for i in node.input if i not in ready} | _captured(node, graph_names(nodes))
-        wanted -= ready
-        missing[index] = len(wanted)
-        for name in wanted:
-            readers.setdefault(name, []).append(index)
-    queue = [i for i, count in enumerate(missing) if not count]
-    result: list[NodeProto] = []
-    position = 0
-    while position < len(queue):
-        node = nodes[queue[position]]
-        position += 1
-        result.append(node)
-        for output in node.output:
-            for index in readers.pop(output, ()):
-                missing[index] -= 1
-                if not missing[index]:
-                    queue.append(index)
-    if len(result) != len(nodes):
-        stuck = next(n for i, n in enumerate(nodes) if missing[i])
-        raise FileError("a node reads a value that nothing computes, or its own output", layer=label(stuck))
-    return result
-
-
-def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
-    """Return every value that the nodes compute."""
-    return frozenset(o for n in nodes for o in n.output)
-
-
-def _captured(node: NodeProto, names: frozenset[str]) -> set[str]:
-    """Return the outer values that a node's own graphs read."""
-    if not subgraphs(node):
-        return set()
-    found: set[str] = set()
-    graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
-    for graph in graphs:
-        for inner in graph.node:
-            found |= {i for i in inner.input if i in names} | _captured(inner, names)
-    return found
 
 
 def _start(given: Input) -> Value:
@@ -278,7 +109,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
     values: dict[str, Operand] = {given.name: start}
     trace = Trace(given, opset, builder, {}, [], 0, [], [set() for _ in given.patch], values)
     for node in sorted_nodes(model):
-        operands = [values[i] for i in (*node.input, *_captured(node, frozenset(values))) if i in values]
+        operands = [values[i] for i in (*node.input, *captured(node, values)) if i in values]
         if not operands:
             continue
         name = label(node)
@@ -301,7 +132,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
                 raise Refusal(
                     f"the operator {node.domain + '.' if node.domain else ''}{node.op_type} is not understood"
                 )
-            _refuse_windows(node, operands)
+            _refuse_between(node, operands)
             results = OPERATORS[node.op_type].rule(step)
         except (Refusal, LayoutError) as refusal:
             layer = Layer(name, node.op_type, "not convertible", str(refusal))
@@ -340,6 +171,8 @@ def vector(step: Step, operand: Operand) -> Value:
     if not isinstance(operand, Value):
         raise Refusal("an output of flattened branches is not one vector")
     value = step.put_in_order(step.without_single_positions(operand))
+    if waiting(value):
+        raise Refusal("a constant in front of it differs from position to position of the patch")
     if value.grid:
         sizes = "x".join(str(value.axes[i].size) for i in value.grid)
         raise Refusal(f"the output has {sizes} positions a patch, not one vector")
@@ -350,8 +183,16 @@ def vector(step: Step, operand: Operand) -> Value:
     return value
 
 
-def _refuse_windows(node: NodeProto, operands: Sequence[Operand]) -> None:
-    """Refuse a node that reads windows cut out by number, unless it moves axes or reduces."""
+def _refuse_between(node: NodeProto, operands: Sequence[Operand]) -> None:
+    """Refuse a node that comes between two that belong together.
+
+    Windows and what reduces them; constants that differ from position to position and the dense layer that takes them
+    in.
+    """
+    if node.op_type not in READERS and any(isinstance(o, Value) and waiting(o) for o in operands):
+        raise Refusal(
+            "it reads constants that differ from position to position, which only a dense layer can take in"
+        )
     reads = node.op_type == "Transpose" or node.op_type.startswith("Reduce")
     if not reads and any(isinstance(o, Value) and o.layout.cut() for o in operands):
         raise Refusal("it reads windows cut out by number, which only a reduction may do")
@@ -386,7 +227,7 @@ def choose(model: Model, patch: Sequence[int] | None = None, order: str | None =
         readings = " or ".join(f"--order {t.input.order}" for t in whole)
         raise RequestError(
             "the file cannot tell rows, columns and channels apart: no layer says which axis of the input "
-            f"{_shown(network_input(model))} is the channel",
+            f"{shown(network_input(model))} is the channel",
             hint=f"say {readings}",
             layer=whole[0].input.name,
         )

@@ -20,6 +20,7 @@ from ..graph import Value
 from ..kernel import Rearrangement
 from ..layout import BATCH, CHANNEL, SPACE, channel
 from ..step import Parts, Refusal, Result, Step
+from .affine import taken_in
 from .pointwise import joined
 
 # ONNX Runtime has no convolution for other types on the CPU.
@@ -160,6 +161,7 @@ def _convolution(
     kernel = step.builder.rearranged(
         source, Rearrangement(shape, permutation, result), rows=rows, axis=1 if transposed else 0
     )
+    kernel, bias = taken_in(step.builder, value, spaces, kernel, bias)
     name = step.builder.emit(
         "Conv",
         [value.name, kernel, *([bias] if bias else [])],
@@ -170,7 +172,7 @@ def _convolution(
     )
     new = channel(units)
     layout = replace(after.layout, dims=(*after.layout.dims[:-1], new), channels=new)
-    result_value = replace(after, name=name, layout=layout)
+    result_value = replace(after, name=name, layout=layout, scale="", shift="")
     step.work(result_value, width * units)
     what = "x".join(map(str, extent)) or "1"
     step.note("rewritten", f"dense {width} -> {units} is a convolution with kernel {what}")

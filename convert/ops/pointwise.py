@@ -6,13 +6,15 @@ Only their constants may have to move: a bias ``(D,)`` that met ``(N, D)`` meets
 positions.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnx import TensorProto
 
 from ..graph import Value
 from ..layout import features_at
-from ..step import BOOL, Parts, Refusal, Result, Step
+from ..step import BOOL, Parts, PositionDependent, Refusal, Result, Step
+from .affine import arithmetic, normalization, waiting
 
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsInf", "IsNaN", "And", "Or",
                           "Xor", "Not"})  # fmt: skip
@@ -51,10 +53,15 @@ def broadcasting(step: Step) -> Result:
     base = max(data, key=lambda v: (len(v.layout.dims), v.layout.channel_count))
     for value in data:
         base = joined(base, value)
-    names = [
-        v.name if v is not None else step.broadcast(n, base)
-        for v, n in zip(operands, step.node.input, strict=True)
-    ]
+    if any(waiting(v) for v in data):
+        return [_waiting(step, data)]
+    try:
+        names = [
+            v.name if v is not None else step.broadcast(n, base)
+            for v, n in zip(operands, step.node.input, strict=True)
+        ]
+    except PositionDependent:
+        return [_waiting(step, data)]
     kind = step.node.op_type
     if kind == "Where":
         second = operands[1]
@@ -62,6 +69,15 @@ def broadcasting(step: Step) -> Result:
     else:
         dtype = BOOL if kind in _COMPARISONS else data[0].dtype
     return [replace(base, name=step.emit(names, **step.attributes), dtype=dtype)]
+
+
+def _waiting(step: Step, data: Sequence[Value]) -> Value:
+    """Return one value of the network combined with one constant that a dense layer must take in."""
+    if len(step.node.input) != 2 or len(data) != 1:
+        raise Refusal(
+            "it combines several values with a constant that differs from position to position of the patch"
+        )
+    return arithmetic(step, data[0], step.node.input[0 if step.is_data(1) else 1])
 
 
 def _dtype_of(step: Step, index: int) -> int:
@@ -100,11 +116,13 @@ def batch_normalization(step: Step) -> Result:
     value = step.ordered()
     if step.integer("training_mode", 0):
         raise Refusal("BatchNormalization in training mode computes statistics over the whole patch")
-    if features_at(value.layout, 1) != 1:
-        raise Refusal("BatchNormalization normalises another axis than the channels")
     for index in range(1, 5):
         if step.constant(index) is None:
             raise Refusal(f"operand {index} is missing")
+    if waiting(value) or (len(value.layout.dims) == 2 and value.layout.spaces()):
+        return [normalization(step, value)]
+    if features_at(value.layout, 1) != 1:
+        raise Refusal("BatchNormalization normalises another axis than the channels")
     return [step.same(value, step.node.input[1:])]
 
 

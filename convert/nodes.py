@@ -1,0 +1,72 @@
+"""The nodes of a graph: what each is called, and an order in which each comes after those it reads."""
+
+from collections.abc import Container, Iterator, Sequence
+
+from onnx import GraphProto, NodeProto
+
+from .constants import subgraphs
+from .errors import FileError
+from .model import Model
+
+
+def label(node: NodeProto) -> str:
+    """Return what the report calls a node: its name, or its first output where it has none."""
+    return str(node.name or next((o for o in node.output if o), node.op_type))
+
+
+def sorted_nodes(model: Model) -> list[NodeProto]:
+    """Return the nodes so that each comes after those it reads: some exporters append Casts at the end.
+
+    Raises ``FileError`` for a cycle or a value that nothing computes.
+    """
+    graph = model.proto.graph
+    ready = {i.name for i in graph.input} | set(model.initializers()) | {""}
+    nodes = list(graph.node)
+    computed = graph_names(nodes)
+    readers: dict[str, list[int]] = {}
+    missing = [0] * len(nodes)
+    for index, node in enumerate(nodes):
+        wanted = {i for i in node.input if i not in ready} | captured(node, computed)
+        wanted -= ready
+        missing[index] = len(wanted)
+        for name in wanted:
+            readers.setdefault(name, []).append(index)
+    queue = [i for i, count in enumerate(missing) if not count]
+    result: list[NodeProto] = []
+    position = 0
+    while position < len(queue):
+        node = nodes[queue[position]]
+        position += 1
+        result.append(node)
+        for output in node.output:
+            for index in readers.pop(output, ()):
+                missing[index] -= 1
+                if not missing[index]:
+                    queue.append(index)
+    if len(result) != len(nodes):
+        stuck = next(n for i, n in enumerate(nodes) if missing[i])
+        raise FileError("a node reads a value that nothing computes, or its own output", layer=label(stuck))
+    return result
+
+
+def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
+    """Return every value that the nodes compute."""
+    return frozenset(o for n in nodes for o in n.output)
+
+
+def captured(node: NodeProto, names: Container[str]) -> set[str]:
+    """Return those of ``names`` that the graphs inside a node read from outside."""
+    found: set[str] = set()
+    for graph in _own_graphs(node):
+        for inner in graph.node:
+            found |= {i for i in inner.input if i in names} | captured(inner, names)
+        found |= {o.name for o in graph.output if o.name in names}
+    return found
+
+
+def _own_graphs(node: NodeProto) -> Iterator[GraphProto]:
+    if subgraphs(node):
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
