@@ -7,6 +7,7 @@ The indices are a constant table; that it is such a regular one is checked entry
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,12 @@ def gather_nd(step: Step) -> Result:
     rank = table.ndim - 1
     base = table[(0,) * rank]
     steps = np.zeros((rank, table.shape[-1]), dtype=np.int64)
-    for dim in range(rank):
-        if table.shape[dim] > 1:
-            steps[dim] = table[tuple(int(i == dim) for i in range(rank))] - base
+    for i in range(rank):
+        if table.shape[i] > 1:
+            steps[i] = table[tuple(int(i == j) for j in range(rank))] - base
     regular = base + sum(
-        np.expand_dims(np.arange(table.shape[dim]), tuple(range(1, rank - dim + 1))) * steps[dim]
-        for dim in range(rank)
+        np.expand_dims(np.arange(table.shape[i]), tuple(range(1, rank - i + 1))) * steps[i]
+        for i in range(rank)
     )
     if not np.array_equal(regular, table) or (steps < 0).any() or (np.count_nonzero(steps, axis=1) > 1).any():
         raise Refusal("it picks positions of the patch by number, at no regular distance")
@@ -57,7 +58,7 @@ def gather_nd(step: Step) -> Result:
     return [replace(value, name=name, layout=layout, axes=tuple(axes))]
 
 
-def slide(step: Step, value: Value, reduced: list[Factor], pool: str, attributes: dict[str, int]) -> Value:
+def slide(step: Step, value: Value, reduced: list[Factor], pool: str, attributes: dict[str, Any]) -> Value:
     """Return ``value`` with its windows reduced over ``reduced`` TAP factors: a pool that slides."""
     windows = [Window(kernel=1)] * len(value.axes)
     axes, layout = list(value.axes), value.layout
