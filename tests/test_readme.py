@@ -45,11 +45,9 @@ def test_the_table_of_operators_is_the_table_of_rules() -> None:
     assert before != text, "README has lost the marker of the table"
     assert after, "README has lost the marker of the table's end"
     fresh = f"{before}{START}{operator_table()}{END}{after}"
-    if os.environ.get("DENSE2CONV_OVERWRITE"):
+    if os.environ.get("OVERWRITE_GOLDEN"):
         README.write_text(fresh)
-    assert README.read_text() == fresh, (
-        "write it again with DENSE2CONV_OVERWRITE=1 pytest tests/test_readme.py"
-    )
+    assert README.read_text() == fresh, "write it again with OVERWRITE_GOLDEN=1 pytest tests/test_readme.py"
 
 
 def test_every_rule_is_in_the_table() -> None:
