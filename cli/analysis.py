@@ -40,13 +40,13 @@ def analysis_document(analysis: "Analysis") -> dict[str, Any]:
 def costs(analysis: "Analysis", size: Sequence[int], stride: Sequence[int]) -> list["Cost"]:
     """Return what each method would cost on one input of ``size``, where the network was followed to its end.
 
-    As a convolution at ``stride``; patch by patch at the same stride, and without overlap.
+    The map at ``stride``; the scan at the same stride, every crop by itself; patches without overlap.
     """
     if analysis.refusals:
         return []
     return [
         analysis.cost(size, stride, "conv"),
-        analysis.cost(size, stride, "patches"),
+        analysis.cost(size, stride, "scan"),
         analysis.cost(size, analysis.patch, "patches"),
     ]
 
@@ -64,10 +64,17 @@ def cost_document(cost: "Cost") -> dict[str, Any]:
 
 def cost_line(cost: "Cost", size: Sequence[int]) -> str:
     """Return one method's cost as a sentence."""
+    how = "every crop by itself," if cost.method == "scan" else f"--method {cost.method}"
     return (
-        f"--method {cost.method} --stride {in_words(cost.stride)} on {in_words(size)}: {cost.windows:,} windows, "
+        f"{how} --stride {in_words(cost.stride)} on {in_words(size)}: {cost.windows:,} windows, "
         f"{_engineering(cost.macs)} multiply-adds, about {_engineering(cost.memory)}B of memory"
     )
+
+
+def _first(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names, and how many more there are: the table has them all."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(escape(n) for n in names[:most]) + more
 
 
 def _engineering(number: int) -> str:
@@ -95,7 +102,7 @@ def summary(analysis: "Analysis") -> list[str]:
     elif analysis.exactness == "border effect":
         lines.append(
             "BORDER EFFECT: the patch network pads inside, and on a larger input real neighbours stand where its "
-            f"padding stood: {', '.join(escape(n) for n in analysis.border)}"
+            f"padding stood: {_first(analysis.border)}"
         )
     else:
         named = "; ".join(f"{escape(r.name)} ({r.operator}): {escape(r.reason)}" for r in analysis.refusals)

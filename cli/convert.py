@@ -124,13 +124,17 @@ def _one(
 ) -> tuple[dict[str, Any], int]:
     """Convert one file and print its result; return the result's JSON, and the exit status."""
     from ..convert.analysis import EXACT, audit
+    from ..convert.atomic import check_output
     from ..convert.conversion import convert
+    from ..convert.mapped import source_files
     from ..convert.opening import open_model
     from ..convert.verification import verify
     from ..convert.writing import write_model
 
     at_work_on(source)
     model = open_model(source)
+    if out and not dry_run:
+        check_output(out, force=force, inputs=[source, *source_files(model)])
     if dry_run:
         return show_audit(source, audit(model, patch, order), size, stride, format, strict)
     conversion = convert(
@@ -183,6 +187,7 @@ def _document(source: str, out: str, conversion: "Conversion", report: "Report |
         "exactness": conversion.exactness,
         "natural_stride": document["stride"],
         "stride": list(conversion.stride),
+        "frozen_inputs": conversion.frozen,
         "verify": None if report is None else report.to_json(),
     }
     return document
@@ -201,6 +206,8 @@ def _show(source: str, out: str, conversion: "Conversion", report: "Report | Non
             f"patches of {in_words(analysis.patch)} without overlap, the network itself run on each: exact for every "
             "network, padded or not"
         )
+    if conversion.frozen:
+        say(f"weights that were inputs with a default are constants now: {', '.join(conversion.frozen)}")
     if report is None:
         say("not verified (--no-verify)")
     else:

@@ -77,7 +77,7 @@ class Analysis:
         )
 
     def cost(self, size: Sequence[int], stride: Sequence[int], method: str) -> Cost:
-        """Return what the map costs on one input of ``size``: as a convolution, or patch by patch."""
+        """Return what one input of ``size`` costs: ``conv``, the map; ``patches`` or ``scan``, every crop by itself."""
         windows = prod(self.positions(size, stride))
         on = tuple(size) if method == "conv" else self.patch
         repeated = 1 if method == "conv" else windows

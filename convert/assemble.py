@@ -48,6 +48,7 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
         graph.input,
         graph.output,
         graph.value_info,
+        graph.quantization_annotation,
         proto.functions,
     ):
         del group[:]

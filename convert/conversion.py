@@ -24,12 +24,21 @@ Stride = Sequence[int] | Literal["patch"] | None
 class Conversion:
     """A map, not yet written or verified, with everything that a report says of it."""
 
+    source: Model
     map: Model
     analysis: Analysis
     method: str
     stride: tuple[int, ...]
     exactness: str
     rewrites: tuple[Rewrite, ...]
+
+    @property
+    def frozen(self) -> list[str]:
+        """Weights that were inputs with a default, which a caller could override, and are constants of the map."""
+        before = {i.name for i in self.source.proto.graph.input} & set(self.source.initializers())
+        after = {i.name for i in self.map.proto.graph.input}
+        overridable = self.source.proto.ir_version >= 4  # before, a default was a constant
+        return sorted(before - after) if overridable else []
 
 
 def convert(
@@ -73,7 +82,7 @@ def convert(
         exactness, rewrites = analysis.exactness, tuple(trace.builder.rewrites)
     if analysis.exactness == BORDER_EFFECT and size is not None and tuple(size) == analysis.patch:
         exactness = EXACT  # the pads stand where they stood
-    conversion = Conversion(built, analysis, method, wanted, exactness, rewrites)
+    conversion = Conversion(model, built, analysis, method, wanted, exactness, rewrites)
     _describe(conversion)
     return conversion
 

@@ -13,6 +13,7 @@ from .errors import FileError, NegativeAnswer, RequestError
 from .model import Model
 
 SPATIAL_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+SPATIAL_LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 ORDERS = {1: ("CL", "LC"), 2: ("CHW", "HWC"), 3: ("CDHW", "DHWC")}
 
 

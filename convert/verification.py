@@ -218,6 +218,7 @@ def _border(
         or (structure.verdict is None and at_patch.verdict is None)
     ):
         return windows
-    layers = ", ".join(analysis.border)
+    more = f" and {len(analysis.border) - 4} more" if len(analysis.border) > 4 else ""
+    layers = ", ".join(analysis.border[:4]) + more
     text = f"{windows.text}; the patch network pads inside" + (f": {layers}" if layers else "")
     return Check("windows", Verdict.BORDER_EFFECT, text, windows.figures, windows.places)

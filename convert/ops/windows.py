@@ -16,6 +16,7 @@ import numpy as np
 from ...shapecalc.field import Axis
 from ...shapecalc.window import Window, rounded_up, same
 from ..graph import Value
+from ..inputs import SPATIAL_LETTERS
 from ..kernel import Rearrangement
 from ..layout import CHANNEL, SPACE, Layout, LayoutError, channel, features_at, slots
 from ..step import Refusal, Result, Step
@@ -65,13 +66,13 @@ def _frozen(step: Step, value: Value, held: Sequence[int | None], kernel: Sequen
             raise Refusal(f"its window of {window.extent} does not fit {size} positions")
         windows[axis], cut[axis] = window.tiling(size)
     if any(w.before or w.after for w in windows):
-        step.note(
-            "padded",
-            "pads "
-            + ", ".join(f"{w.before} before and {w.after} after" for w in windows)
-            + ", frozen at the patch size",
-        )
+        _note_pads(step, [(w.before, w.after) for w in windows])
     return _Frozen(tuple(windows), cut, overhang)
+
+
+def _note_pads(step: Step, pads: Sequence[tuple[int, int]]) -> None:
+    named = ", ".join(f"{n} {p}" for n, p in zip(SPATIAL_LETTERS[len(pads)], pads, strict=True))
+    step.note("padded", f"pads (before, after) {named}, frozen at the patch size")
 
 
 def _slid(value: Value, frozen: _Frozen, layout: Layout) -> Value:
@@ -207,7 +208,7 @@ def pad(step: Step) -> Result:
     widths = [max(n, 0) for n in (*before, *after)]
     if any(widths):
         if any(widths[2 : rank + 2]) or any(widths[rank + 4 :]):
-            step.note("padded", f"pads {before[2:]} before and {after[2:]} after, frozen at the patch size")
+            _note_pads(step, list(zip(before[2:], after[2:], strict=True)))
         fill = [n for n in step.node.input[2:3] if n]
         if step.opset < 11:
             own = {k: v for k, v in step.attributes.items() if k != "pads"}

@@ -129,7 +129,7 @@ def test_audit_counts_windows_and_multiply_adds(capsys: pytest.CaptureFixture[st
     # conv1 5x5x3x8 on 28x24, conv2 3x3x8x12 on 12x10, fc1 192x16 and fc2 16x4 on 3x2 positions
     assert costs["conv", 4, 4]["macs"] == 600 * 28 * 24 + 864 * 12 * 10 + (192 * 16 + 16 * 4) * 3 * 2
     assert costs["patches", 24, 24]["macs"] == 600 * 20 * 20 + 864 * 8 * 8 + 192 * 16 + 16 * 4
-    assert [costs[k]["windows"] for k in (("conv", 4, 4), ("patches", 4, 4), ("patches", 24, 24))] == [
+    assert [costs[k]["windows"] for k in (("conv", 4, 4), ("scan", 4, 4), ("patches", 24, 24))] == [
         6,
         6,
         1,
@@ -158,12 +158,15 @@ def test_several_files_go_on_after_a_failure(tmp_path: Path, capsys: pytest.Capt
     assert run(["convert", *again]) == 2
 
 
-def test_a_rewritten_weight_that_was_an_input_is_frozen(tmp_path: Path) -> None:
+def test_a_rewritten_weight_that_was_an_input_is_frozen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = onnx.load(CLASSIFIER)
     weight = next(t for t in model.graph.initializer if t.name == "fc1.weight")
     model.graph.input.append(helper.make_tensor_value_info("fc1.weight", TensorProto.FLOAT, weight.dims))
     onnx.save(model, tmp_path / "in.onnx")
     assert run(["convert", str(tmp_path / "in.onnx"), str(tmp_path / "map.onnx")]) == 0
+    assert "constants now: fc1.weight" in capsys.readouterr().err
     assert [i.name for i in onnx.load(tmp_path / "map.onnx").graph.input] == ["image"]
 
 
