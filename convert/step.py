@@ -271,6 +271,12 @@ class Step:
         name = self.builder.every(value.name, [strides.get(i, 1) for i in range(len(value.axes))])
         return replace(result, name=name)
 
+    def alike(self, values: Sequence[Value]) -> list[Value]:
+        """Return values that are to meet, single positions made the map's wherever they already are for one of them."""
+        if len({v.collapsed for v in values}) < 2:
+            return list(values)
+        return [self.without_single_positions(v) for v in values]
+
     def work(self, value: Value, macs: int) -> None:
         """Count ``macs`` multiply-adds for each position of ``value``."""
         self.builder.work.append(Work(value, macs))

@@ -100,10 +100,8 @@ def concat(step: Step) -> Result:
         return [operands[0]]
     flat = [v for o in operands for v in (o.values if isinstance(o, Parts) else [o]) if isinstance(v, Value)]
     position = flat[0].layout.axis(step.integer("axis", 1))
-    if all(v.layout.dims[position] == v.layout.channels for v in flat) and not any(
-        isinstance(o, Parts) for o in operands
-    ):
-        return [_joined(step, [step.put_in_order(v) for v in flat], position)]
+    if all(_holds_channels(v, position) for v in flat) and not any(isinstance(o, Parts) for o in operands):
+        return [_joined(step, step.alike([step.put_in_order(v) for v in flat]), position)]
     last = position == len(flat[0].layout.dims) - 1
     if not last or any(f.kind != "batch" for v in flat for dim in v.layout.dims[:-1] for f in dim):
         if any(f.kind == SPACE for v in flat for f in v.layout.dims[position]):
@@ -113,11 +111,20 @@ def concat(step: Step) -> Result:
     return [Parts(tuple(flat))]
 
 
+def _holds_channels(value: Value, position: int) -> bool:
+    """Whether dimension ``position`` holds all channels, in whatever order, and nothing else."""
+    held = value.layout.dims[position]
+    return len(held) == len(value.layout.channels) and set(held) == set(value.layout.channels)
+
+
 def _joined(step: Step, values: Sequence[Value], position: int) -> Value:
     """Concatenate along the channels values that agree in everything else."""
     first = values[0]
     axes = list(first.axes)
     for value in values[1:]:
+        for i, (held, other) in enumerate(zip(first.layout.pattern(), value.layout.pattern(), strict=True)):
+            if i != position and held != other:
+                raise Refusal(f"its operands hold different axes in dimension {i}")
         if value.collapsed != first.collapsed:
             raise Refusal("it joins positions of the patch with statistics of the whole patch")
         for i, axis in enumerate(value.axes):

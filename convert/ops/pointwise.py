@@ -48,8 +48,10 @@ def elementwise(step: Step) -> Result:
 
 def broadcasting(step: Step) -> Result:
     """Several operands combined element by element: values of the network that agree, and constants."""
-    operands = [step.ordered(i) if step.is_data(i) else None for i in range(len(step.node.input))]
-    data = [v for v in operands if v is not None]
+    which = [i for i in range(len(step.node.input)) if step.is_data(i)]
+    data = step.alike([step.ordered(i) for i in which])
+    met = dict(zip(which, data, strict=True))
+    operands = [met.get(i) for i in range(len(step.node.input))]
     base = max(data, key=lambda v: (len(v.layout.dims), v.layout.channel_count))
     for value in data:
         base = joined(base, value)
