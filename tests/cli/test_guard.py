@@ -147,13 +147,24 @@ def test_a_signal_to_the_parent_unwinds_the_child(number, status):
     assert (process.returncode, out, err) == (status, "cleared up\n", "")
 
 
-def test_control_c_reaches_both_and_clears_up_once():
-    """A terminal's Ctrl-C goes to the whole process group, and the parent forwards it: the child hears it twice."""
-    process = start(
-        WAITING.replace("print('cleared", "time.sleep(0.5); print('cleared"), start_new_session=True
-    )
+def test_a_terminal_s_control_c_reaches_both():
+    process = start(WAITING, start_new_session=True)
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "cleared up\n", "")
+
+
+def test_a_signal_that_comes_twice_does_not_interrupt_the_clearing_up():
+    """The child may hear a Ctrl-C from the terminal, and again from its parent."""
+    body = WAITING.replace("'ready'", "os.getpid()").replace(
+        "print('cleared", "time.sleep(0.6); print('cleared"
+    )
+    process = start(body)
+    child = int(process.stdout.readline())
+    for _ in range(2):
+        os.kill(child, signal.SIGINT)
+        time.sleep(0.2)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "cleared up\n", "")
 
