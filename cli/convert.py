@@ -70,9 +70,9 @@ def command(
             documents.append(document)
             status = max(status, failed)
         except Dense2ConvError as error:
+            error.file = error.file or source
             if len(pairs) == 1:
                 raise
-            error.file = error.file or source
             documents.append({"input": source, "error": error.message})
             status = max(status, explain(error))
     document = documents[0] if len(pairs) == 1 else {"models": documents}

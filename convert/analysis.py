@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from .errors import FileError, NegativeAnswer
+from .errors import Dense2ConvError
 from .graph import Value
 from .model import Model
 from .trace import Layer, Trace, choose
@@ -106,7 +106,7 @@ def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = 
     """
     try:
         trace = choose(model, patch, order)
-    except (FileError, NegativeAnswer) as error:
+    except Dense2ConvError as error:
         error.file = error.file or model.path
         raise
     reached = any(layer.action == "reached" for layer in trace.layers)
