@@ -191,9 +191,7 @@ class Step:
         array = self.constants.value(name)
         layout, rank = value.layout, len(value.axes)
         if array.ndim > len(layout.dims):
-            if array.size != 1:
-                raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
-            return name if array.ndim <= rank + 2 else self._scalar(name)
+            raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
         sizes: list[int] = []  # the constant, one axis a channel factor
         for size, dim in zip((1,) * (len(layout.dims) - array.ndim) + array.shape, layout.dims, strict=True):
             here = [f for f in dim if f.kind == CHANNEL]
@@ -204,7 +202,11 @@ class Step:
                 raise Refusal(
                     f"the constant {name} of shape {list(array.shape)} differs from sample to sample"
                 )
-            if len(here) != len(dim) or not dim:
+            if not dim:
+                raise Refusal(
+                    f"the constant {name} of shape {list(array.shape)} repeats an axis of one element"
+                )
+            if len(here) != len(dim):
                 raise PositionDependent(
                     f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
                 )
@@ -215,12 +217,12 @@ class Step:
             return name if array.ndim <= rank + 2 else self._scalar(name)
         result = (layout.channel_count,) + (1,) * rank  # (C, 1, ...): broadcasts against (N, C, *spatial)
         whole = tuple(f.size for f in layout.channels)
-        if tuple(sizes) != whole:  # the same for several channels: written out, a few numbers a channel
+        if tuple(sizes) != whole:  # the same for several channels: each takes its own
             few = self.builder.rearranged(
-                name, Rearrangement(tuple(sizes), tuple(range(len(sizes))), tuple(sizes))
+                name, Rearrangement((array.size,), (0,), (array.size,) + (1,) * rank)
             )
-            full = self.builder.emit("Expand", [few, self.builder.integers(whole, "shape")])
-            return self.builder.emit("Reshape", [full, self.builder.integers(result, "shape")])
+            own = np.broadcast_to(np.arange(array.size).reshape(sizes), whole).reshape(-1)
+            return self.builder.emit("Gather", [few, self.builder.integers(own.tolist(), "channels")], axis=0)
         return self.builder.rearranged(name, Rearrangement(whole, tuple(range(len(whole))), result))
 
     def _scalar(self, name: str) -> str:

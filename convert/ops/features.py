@@ -74,15 +74,15 @@ def top_k(step: Step) -> Result:
     """TopK: the largest features and their numbers at each position."""
     value = step.without_single_positions(step.ordered())
     position = features_at(value.layout, step.integer("axis", -1))
-    wanted = step.list_of("k", 1)
-    if wanted is None:
+    count = step.integer("k", 0) or next(iter(step.list_of("k", 1) or ()), 0)
+    if not count:
         raise Refusal("K is missing")
     own = {k: v for k, v in step.attributes.items() if k != "axis"}
     names = [o or step.builder.fresh(f"{step.builder.layer}/output") for o in step.node.output]
     step.builder.emit(
         "TopK", [value.name, *step.node.input[1:]], outputs=names, name=step.node.name, axis=1, **own
     )
-    new = channel(wanted[0])
+    new = channel(count)
     layout = Layout(tuple(new if i == position else d for i, d in enumerate(value.layout.dims)), new)
     kinds = (value.dtype, INT64)
     return [replace(value, name=n, layout=layout, dtype=d) for n, d in zip(names, kinds, strict=False)]

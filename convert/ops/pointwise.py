@@ -119,8 +119,13 @@ def batch_normalization(step: Step) -> Result:
     if step.integer("training_mode", 0):
         raise Refusal("BatchNormalization in training mode computes statistics over the whole patch")
     for index in range(1, 5):
-        if step.constant(index) is None:
+        constant = step.constant(index)
+        if constant is None:
             raise Refusal(f"operand {index} is missing")
+        if constant.ndim != 1:
+            raise Refusal(
+                f"BatchNormalization takes one number a channel, operand {index} has shape {list(constant.shape)}"
+            )
     if waiting(value) or (len(value.layout.dims) == 2 and value.layout.spaces()):
         return [normalization(step, value)]
     if features_at(value.layout, 1) != 1:

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from ..graph import Value
 from ..layout import BATCH, CHANNEL, SPACE, TAP
@@ -42,6 +42,11 @@ REDUCTIONS = {
     "ReduceMin": Reduction("MaxPool", negated=True),
     "ReduceSum": Reduction("AveragePool", summed=True),
 }
+
+
+# What ONNX Runtime pools on the CPU; it reduces more than that.
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+_POOLED = {"MaxPool": (*_FLOATS, TensorProto.DOUBLE, TensorProto.INT8)}
 
 
 def global_pool(step: Step) -> Result:
@@ -91,6 +96,9 @@ def _over_space(step: Step, value: Value, positions: Sequence[int], extra: dict[
     """Reduce the spatial factors of the dimensions ``positions``; channel factors beside them stay."""
     spaces = [f.axis for i in positions for f in value.layout.dims[i] if f.kind == SPACE]
     how = REDUCTIONS[step.node.op_type]
+    if value.dtype not in _POOLED.get(how.pool, _FLOATS):
+        kind = helper.tensor_dtype_to_np_dtype(value.dtype)
+        raise Refusal(f"its input is {kind}, which ONNX Runtime's {how.pool} does not take")
     after, strides = step.collapsed(value, spaces)
     kernel = [value.axes[i].size if i in strides else 1 for i in range(len(value.axes))]
     build = step.builder
