@@ -183,10 +183,14 @@ def _wait(child: int, writer: int) -> int:
     interrupts = 0
     killed_here = 0
 
+    def send(number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its end was just collected
+            os.kill(child, number)
+
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal killed_here
         killed_here = killed_here or signal.SIGTERM
-        os.kill(child, signal.SIGKILL)
+        send(signal.SIGKILL)
 
     def forward(number: int, frame: FrameType | None) -> None:
         nonlocal interrupts, killed_here
@@ -195,7 +199,7 @@ def _wait(child: int, writer: int) -> int:
         if interrupts > 1 and number == signal.SIGINT:
             end(number, frame)
             return
-        os.kill(child, number)
+        send(number)
         signal.alarm(_PATIENCE)
 
     before = {number: signal.getsignal(number) for number in (*_INTERRUPTS, signal.SIGALRM)}

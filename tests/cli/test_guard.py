@@ -169,6 +169,27 @@ def test_a_signal_that_comes_twice_does_not_interrupt_the_clearing_up():
     assert (process.returncode, out, err) == (130, "cleared up\n", "")
 
 
+LATE = """
+import os, signal
+from dense2conv.cli import guard
+collect = os.waitpid
+def late(child, flags):
+    result = collect(child, flags)
+    os.kill(os.getpid(), signal.SIGINT)
+    return result
+os.waitpid = late
+raise SystemExit(guard.guarded(lambda: 7))
+"""
+
+
+def test_a_signal_at_the_moment_when_the_end_is_collected():
+    """There is no child any more to forward it to."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 def test_a_second_control_c_ends_a_child_that_does_not_unwind():
     process = start(
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nprint('ready', flush=True)\ntime.sleep(50)"
