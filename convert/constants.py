@@ -53,11 +53,25 @@ class Constants:
         inputs = {i.name for i in model.proto.graph.input}
         self._variable = inputs - set(self._tensors)
         self._open: set[str] = set()
+        self._batch = 0
+        self._of_batch: set[str] = set()
 
-    def set(self, name: str, value: Array) -> None:
-        """Make a value known."""
+    def set(self, name: str, value: Array, *, batch: int = 0) -> None:
+        """Make a value known. ``batch``: the number that stands for a free batch, a prime, if it may be in there."""
         self._known[name] = value
         self._variable.discard(name)
+        self._batch = batch
+        self._mark(name)
+
+    def of_batch(self, name: str) -> bool:
+        """Whether the value depends on the number that stands for a free batch. Integers without that prime do not."""
+        return self.known(name) and name in self._of_batch
+
+    def _mark(self, name: str) -> None:
+        value = self._known[name]
+        whole = value.astype(np.int64) if value.dtype.kind in "iu" else None
+        if self._batch and (whole is None or bool(((whole != 0) & (whole % self._batch == 0)).any())):
+            self._of_batch.add(name)
 
     def known(self, name: str) -> bool:
         """Whether ``value(name)`` would succeed without computing the network itself."""
@@ -122,6 +136,8 @@ class Constants:
         for name, value in zip(node.output, values, strict=False):
             if name:
                 self._known[name] = value
+                if not self._of_batch.isdisjoint(node.input):
+                    self._mark(name)
 
     def _run(self, node: NodeProto, operands: list[Array | None]) -> list[Array]:
         """Compute a node that does arithmetic, with onnx's reference implementation of it."""

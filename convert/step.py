@@ -189,6 +189,8 @@ class Step:
         it is. Refuses where it differs along rows and columns, or along the batch.
         """
         array = self.constants.value(name)
+        if self.constants.of_batch(name):
+            raise Refusal(f"it computes with the size of the batch, as the number {name}")
         layout, rank = value.layout, len(value.axes)
         if array.ndim > len(layout.dims):
             raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")

@@ -205,11 +205,12 @@ def _shape_of(node: NodeProto, values: Mapping[str, Operand], constants: Constan
         return
     shape: Sequence[int] = operand.layout.shape if isinstance(operand, Value) else operand.shape
     given = {a.name: a.i for a in node.attribute}
+    batch = FREE_BATCH if int(np.prod(shape)) % FREE_BATCH == 0 else 0
     if node.op_type == "Size":
-        constants.set(node.output[0], np.asarray(int(np.prod(shape)), dtype=np.int64))
+        constants.set(node.output[0], np.asarray(int(np.prod(shape)), dtype=np.int64), batch=batch)
         return
     chosen = list(shape)[slice(given.get("start", 0), given.get("end"))]
-    constants.set(node.output[0], np.asarray(chosen, dtype=np.int64))
+    constants.set(node.output[0], np.asarray(chosen, dtype=np.int64), batch=batch)
 
 
 def choose(model: Model, patch: Sequence[int] | None = None, order: str | None = None) -> Trace:
