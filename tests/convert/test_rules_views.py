@@ -338,6 +338,16 @@ def test_rows_do_not_meet_columns(op):
         assert_map(model)
 
 
+def test_numbers_computed_from_the_size_of_the_patch():
+    """The network divides by its own height and by its number of features: what they are on a patch."""
+    net = Net()
+    x = net("Div", "x", net("Cast", gathered(net, "x", 2), to=FLOAT))
+    x = net.flat(net("Relu", net.conv(x, channels=2)))
+    count = net("Div", net("Size", x), gathered(net, x, 0))
+    y = net.dense(net("Mul", x, net("Cast", count, to=FLOAT)), inputs=SIZE)
+    assert_map(net.model(y))
+
+
 def test_output_types():
     net = Net()
     y = net("Cast", net.dense(net.flat(net.conv())), to=TensorProto.INT32)
