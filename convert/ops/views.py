@@ -9,14 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 
-from ..layout import Layout
+from ..layout import Layout, LayoutError
 from ..step import Parts, Refusal, Result, Step
 
 
 def _regrouped(step: Step, regroup: Callable[[Layout], Layout]) -> Result:
     value = step.without_single_positions(step.value())
+    try:
+        layout = regroup(value.layout)
+    except (
+        LayoutError
+    ):  # channels in several parts, as a shuffle leaves them: in order they are one, cut anywhere
+        value = step.put_in_order(value)
+        layout = regroup(value.layout)
     step.note("removed", "the rewritten graph keeps one layout, and remembers this order")
-    return [replace(value, layout=regroup(value.layout))]
+    return [replace(value, layout=layout)]
 
 
 def transpose(step: Step) -> Result:
