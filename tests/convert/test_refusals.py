@@ -1,4 +1,4 @@
-"""What cannot be a convolution or is not understood is refused by the name of its node, with a reason; never guessed."""
+"""What cannot be a convolution or is not understood is refused by name, with a reason; never guessed."""
 
 import numpy as np
 import pytest
