@@ -7,16 +7,16 @@ elements there are
     output = floor((n + b + e - d*(k - 1) - 1) / s) + 1
 
 neurons (ONNX ``Conv``; ``ceil_mode`` of the ONNX pools rounds up, and drops a last window that would start in
-the pads behind the input). ``SAME_UPPER`` and ``SAME_LOWER`` choose ``b`` and ``e`` so that ``output = ceil(n
-/ s)``; the odd pad goes after (UPPER) or before (LOWER).
+the pads behind the input). How ``b`` and ``e`` follow from words such as SAME stands in ``runtimes``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 
 
 @dataclass(frozen=True)
 class Window:
-    """A layer's window on one axis: sizes in elements of the layer's own input."""
+    """A layer's window on one axis: sizes in elements of the layer's own input. A negative pad cuts elements off."""
 
     kernel: int
     stride: int = 1
@@ -30,8 +30,6 @@ class Window:
                 "kernel, stride and dilation must be at least 1, "
                 f"got {self.kernel}, {self.stride} and {self.dilation}"
             )
-        if self.before < 0 or self.after < 0:
-            raise ValueError(f"pads must not be negative, got {self.before} before and {self.after} after")
 
     @property
     def extent(self) -> int:
@@ -49,6 +47,40 @@ class Window:
         112
         """
         return max((size + self.before + self.after - self.extent) // self.stride + 1, 0)
+
+    period = 1
+    """Neurons after which the reading repeats, ``advance`` elements further on."""
+
+    @property
+    def advance(self) -> int:
+        """Elements from one neuron's first to the next one's."""
+        return self.stride
+
+    def reads(self, position: int) -> range:
+        """Elements that neuron ``position`` reads; below 0 and from the size on they are pads.
+
+        >>> list(Window(kernel=3, dilation=2, before=2).reads(0))
+        [-2, 0, 2]
+        """
+        first = position * self.stride - self.before
+        return range(first, first + self.extent, self.dilation)
+
+    def readers(self, element: int) -> range:
+        """Neurons that read ``element``, counted on both sides without end; the caller keeps those that are there.
+
+        Neuron ``j`` reads it where ``element + before - j*stride`` is ``i*dilation`` for an ``i`` in ``0..kernel-1``.
+
+        >>> list(Window(kernel=3, stride=2).readers(4))
+        [1, 2]
+        """
+        place = element + self.before
+        first = -((self.extent - 1 - place) // self.stride)  # ceil((place - extent + 1) / stride)
+        near = range(first, place // self.stride + 1)
+        # Two neurons both read it only where their distance times the stride is a multiple of the dilation.
+        step = self.dilation // gcd(self.dilation, self.stride)
+        hit = (i for i in range(min(step, len(near))) if (place - near[i] * self.stride) % self.dilation == 0)
+        skipped = next(hit, None)
+        return range(0) if skipped is None else near[skipped::step]
 
     def unused(self, size: int) -> int:
         """Trailing elements, pads included, that no neuron reads: below ``stride`` where ``output`` is
@@ -76,36 +108,19 @@ class Window:
         return tight, max(-after, 0)
 
 
-def same(size: int, kernel: int, stride: int, dilation: int = 1, *, upper: bool = True) -> Window:
-    """Return the window with ONNX's ``auto_pad`` SAME_UPPER (or SAME_LOWER) worked out for an axis of
+def rounded_up(size: int, window: Window, *, drops: bool = True) -> Window:
+    """Return ``window`` with the pads behind that the ``ceil_mode`` of the ONNX pools asks for on an axis of
     ``size``.
 
-    Source: the ONNX operator specification of Conv, ``auto_pad``.
-
-    >>> same(64, kernel=4, stride=1)
-    Window(kernel=4, stride=1, dilation=1, before=1, after=2)
-    """
-    extent = dilation * (kernel - 1) + 1
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + extent - size, 0)
-    less, more = total // 2, total - total // 2
-    before, after = (less, more) if upper else (more, less)
-    return Window(kernel, stride, dilation, before, after)
-
-
-def rounded_up(size: int, window: Window) -> Window:
-    """Return ``window`` with the pads behind that the ``ceil_mode`` of the ONNX pools adds on an axis of
-    ``size``.
-
-    A last window that would start in the pads behind the input is dropped, as PyTorch, Caffe and ONNX Runtime
-    do.
+    With ``drops``, a last window that would start in the pads behind the input is left out, as PyTorch, Caffe, ONNX
+    Runtime and ONNX from operator set 22 on do.
 
     >>> rounded_up(23, Window(kernel=2, stride=2))
     Window(kernel=2, stride=2, dilation=1, before=0, after=1)
     """
     span = size + window.before + window.after - window.extent
     outputs = -(-span // window.stride) + 1
-    if (outputs - 1) * window.stride >= size + window.before:
+    if drops and (outputs - 1) * window.stride >= size + window.before:
         outputs -= 1
     needed = (outputs - 1) * window.stride + window.extent - size - window.before
-    return Window(window.kernel, window.stride, window.dilation, window.before, max(needed, window.after))
+    return replace(window, after=needed)

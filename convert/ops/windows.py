@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ...shapecalc.errors import ShapeError
 from ...shapecalc.field import Axis
-from ...shapecalc.window import Window, rounded_up, same
+from ...shapecalc.runtimes import Padding, Sliding, resolved
+from ...shapecalc.window import Window
 from ..graph import Value
 from ..inputs import SPATIAL_LETTERS
 from ..kernel import Rearrangement
@@ -24,50 +26,77 @@ from ..step import Refusal, Result, Step
 
 @dataclass(frozen=True)
 class _Frozen:
-    """The node's windows on the spatial axes of the network, tiling a patch, and what to cut off behind them."""
+    """The node's windows on the spatial axes of the network, tiling a patch, and what to cut off before and behind."""
 
     windows: tuple[Window, ...]
+    leading: dict[int, int]
     cut: dict[int, int]
     overhang: bool  # a window of ceil_mode sticks out of the pads
 
 
 _POINT = Window(kernel=1)
+_KINDS = {"AveragePool": "avgpool", "Conv": "conv", "LpPool": "lppool", "MaxPool": "maxpool"}
 
 
 def _frozen(step: Step, value: Value, held: Sequence[int | None], kernel: Sequence[int]) -> _Frozen:
-    """Work out the node's windows on a patch. ``held``: the spatial axis of each of the node's dimensions."""
+    """Work out the node's windows on a patch, as ONNX Runtime does, which runs both networks.
+
+    ``held``: the spatial axis of each of the node's dimensions.
+    """
     rank = len(held)
     if len(kernel) != rank:
         raise Refusal(f"a kernel with {len(kernel)} axes on a value with {rank} spatial axes")
-    strides = step.integers("strides", [1] * rank)
-    dilations = step.integers("dilations", [1] * rank)
-    pads = step.integers("pads", [0] * 2 * rank)
-    auto = step.attributes.get("auto_pad", b"NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else str(auto)
     windows: list[Window] = [_POINT] * len(value.axes)
+    leading: dict[int, int] = {}
     cut: dict[int, int] = {}
     overhang = False
-    for slot, axis in enumerate(held):
+    for axis, sliding in zip(held, _slidings(step, kernel), strict=True):
         size = 1 if axis is None else value.axes[axis].size
-        window = Window(kernel[slot], strides[slot], dilations[slot])
-        if auto in ("SAME_UPPER", "SAME_LOWER"):
-            window = same(size, kernel[slot], strides[slot], dilations[slot], upper=auto == "SAME_UPPER")
-        elif auto != "VALID":
-            window = replace(window, before=pads[slot], after=pads[slot + rank])
-        if step.integer("ceil_mode", 0):
-            declared = window.after
-            window = rounded_up(size, window)
-            overhang = overhang or window.after > declared
+        try:
+            window = resolved(sliding, size)
+            overhang = overhang or window.after > resolved(replace(sliding, ceil=False), size).after
+        except ShapeError as error:
+            raise Refusal(error.message) from None
         if axis is None:
             if window.kernel != 1 or window.before or window.output(1) != 1:
                 raise Refusal(f"a window of {window.kernel} over an axis of one element")
             continue
-        if not window.output(size):
-            raise Refusal(f"its window of {window.extent} does not fit {size} positions")
-        windows[axis], cut[axis] = window.tiling(size)
+        leading[axis] = max(-window.before, 0)  # SAME with a large stride asks for fewer than no pads
+        window = replace(window, before=max(window.before, 0))
+        windows[axis], cut[axis] = window.tiling(size - leading[axis])
     if any(w.before or w.after for w in windows):
         _note_pads(step, [(w.before, w.after) for w in windows])
-    return _Frozen(tuple(windows), cut, overhang)
+    return _Frozen(tuple(windows), leading, cut, overhang)
+
+
+def _slidings(step: Step, kernel: Sequence[int]) -> list[Sliding]:
+    """The node's attributes, one entry for each of its spatial dimensions."""
+    rank = len(kernel)
+    pads = step.integers("pads", [0] * 2 * rank)
+    auto = step.attributes.get("auto_pad", b"NOTSET")
+    mode = (auto.decode() if isinstance(auto, bytes) else str(auto)).lower()
+    explicit = zip(pads[:rank], pads[rank:], strict=True)
+    try:
+        return [
+            Sliding(
+                _KINDS[step.node.op_type],
+                k,
+                s,
+                d,
+                Padding("explicit", *pair) if mode == "notset" else Padding(mode),
+                bool(step.integer("ceil_mode", 0)),
+                step.opset,
+            )
+            for k, s, d, pair in zip(
+                kernel,
+                step.integers("strides", [1] * rank),
+                step.integers("dilations", [1] * rank),
+                explicit,
+                strict=True,
+            )
+        ]
+    except ValueError as error:  # numbers that make no window, or too few of them
+        raise Refusal(str(error)) from None
 
 
 def _note_pads(step: Step, pads: Sequence[tuple[int, int]]) -> None:
@@ -79,7 +108,8 @@ def _slid(value: Value, frozen: _Frozen, layout: Layout) -> Value:
     """Return what ``value`` is behind the windows, without a name yet."""
     axes = []
     for i, (axis, window) in enumerate(zip(value.axes, frozen.windows, strict=True)):
-        axes.append(axis if i in value.collapsed else axis.cropped(0, frozen.cut.get(i, 0)).windowed(window))
+        left = axis.cropped(frozen.leading.get(i, 0), frozen.cut.get(i, 0))
+        axes.append(axis if i in value.collapsed else left.windowed(window))
     sizes = {i: axis.size for i, axis in enumerate(axes)}
     return replace(value, layout=layout.resized(sizes), axes=tuple(axes))
 
@@ -135,7 +165,7 @@ def convolution(step: Step) -> Result:
     own: dict[str, Any] = dict(_geometry(frozen))
     if any(w.dilation > 1 for w in frozen.windows):
         own["dilations"] = [w.dilation for w in frozen.windows]
-    data = step.builder.crop(value.name, {}, frozen.cut)
+    data = step.builder.crop(value.name, frozen.leading, frozen.cut)
     bias = [n for n in step.node.input[2:] if n]
     if bias:
         step.constant(2)
@@ -159,7 +189,7 @@ def pool(step: Step) -> Result:
     own: dict[str, Any] = dict(_geometry(frozen))
     if any(w.dilation > 1 for w in frozen.windows):
         own["dilations"] = [w.dilation for w in frozen.windows]
-    data = step.builder.crop(value.name, {}, frozen.cut)
+    data = step.builder.crop(value.name, frozen.leading, frozen.cut)
     result = replace(result, name=step.emit([data], **_untouched(step, own)))
     step.work(result, 0)
     return [result]

@@ -197,7 +197,7 @@ def fed_back(net):
 def grids_that_do_not_meet(net):
     """Two branches of one size and different strides: on a larger input they part."""
     a = net.conv(strides=[2, 2])  # 4x3, every 2 pixels
-    b = net("MaxPool", "x", kernel_shape=[2, 2], strides=[3, 3], pads=[0, 0, 2, 1])  # 4x3, every 3
+    b = net("MaxPool", "x", kernel_shape=[3, 3], strides=[3, 3], pads=[1, 0, 2, 1])  # 4x3, every 3
     b = net.conv(b, kernel=1)
     return head(net, net("Add", a, b, name="gate"))
 
@@ -264,7 +264,7 @@ REFUSED = {  # builder, what the reason says
                                   net.integers(-1), name="gate")), "backwards"
     ),
     "a window of more than the patch": (
-        lambda net: net("Conv", trunk(net), net.weight(3, 3, 9, 9), name="gate"), "does not fit"
+        lambda net: net("Conv", trunk(net), net.weight(3, 3, 9, 9), name="gate"), "larger than the padded input"
     ),
     "Dropout that trains": (
         lambda net: head(net, net("Dropout", trunk(net), net.tensor(0.5, np.float32), net.tensor(True), name="gate")),

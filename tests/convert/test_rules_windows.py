@@ -97,6 +97,8 @@ CASES = {
     "ceil_mode that divides": lambda net, x: pool(ceil_mode=1)(net, sliced(net, x, [0, 0], [12, 10], [2, 3])),
     "auto_pad VALID": lambda net, x: net.conv(x, auto_pad="VALID", strides=[2, 2]),
     "MaxPool, auto_pad VALID": pool(auto_pad="VALID", k=3),
+    "SAME that leaves pixels out": lambda net, x: net.conv(x, kernel=1, auto_pad="SAME_LOWER", strides=[5, 4]),
+    "LpPool SAME that leaves pixels out": pool("LpPool", k=1, s=5, auto_pad="SAME_UPPER"),
     "auto_pad SAME that pads nothing": lambda net, x: net.conv(x, kernel=1, auto_pad="SAME_UPPER", strides=[2, 2]),
     "floor remainders at three layers": lambda net, x: pool(k=2)(net, net.conv(pool(k=2)(net, x), kernel=2)),
     "floor remainder, stride 3 on 2": lambda net, x: pool("AveragePool", k=2, s=3)(net, pool(k=2)(net, x)),
@@ -259,6 +261,16 @@ def test_padding_is_a_border_effect_and_exact_on_a_patch(case, opset):
         expected = scan(model, image, patch, conversion.stride, (2, 3))[name]
         assert (difference(found, expected) < 1e-5) == same
     assert_map(model, size=patch)  # exact, and says so
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_dilated_same_is_what_onnx_runtime_makes_of_it(mode):
+    """ONNX Runtime's pools forget the dilation where they work out SAME, and onnx's inference does not."""
+    net = Net((None, 2, 15, 14))
+    x = pool(k=3, s=2, dilations=[2, 3], auto_pad=mode)(net, net.conv())
+    model = net.model(net.dense(net.axes("ReduceMax", x, [2, 3], since=18, keepdims=0), inputs=3))
+    assert convert(model).exactness == "border effect"
+    assert_map(model, size=(15, 14))
 
 
 def test_ceil_mode_that_counts_what_sticks_out_is_refused_or_right():
