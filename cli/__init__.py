@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": ("convert", "Rewrite a patch classifier as a fully convolutional network, and prove it."),
     "audit": ("audit", "Say what would be rewritten, how exact it would be, and what it would cost."),
     "verify": ("verify", "Run two networks and compare them, window by window."),
+    "shapes": ("shapes", "Print the layer table: sizes, neurons, parameters, receptive fields."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 

@@ -28,6 +28,7 @@ DONE, BUG, BROKEN_PIPE = 0, 70, 128 + 13
 STATUS = {
     "NegativeAnswer": (1, ""),  # an answer says itself what to do, where there is something
     "RequestError": (2, "dense2conv COMMAND --help lists the options"),
+    "ShapeError": (2, "dense2conv COMMAND --help has the notation"),
     "FileError": (3, "look whether the file is complete, or write it again with the program that made it"),
     "MachineError": (4, "free what is short on this machine, or use another one"),
     "MemoryError": (4, "use a machine with more memory, or a smaller --size"),

@@ -81,6 +81,14 @@ class Constants:
             return False
         return True
 
+    def origin(self, name: str) -> str:
+        """Return the name of the constant that a value is another form of, through what only moves its elements."""
+        seen = set()
+        while name in self._producers and self._producers[name].op_type in _FORMS and name not in seen:
+            seen.add(name)
+            name = self._producers[name].input[0]
+        return name
+
     def value(self, name: str) -> Array:
         """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
 
@@ -243,6 +251,9 @@ def _reshape(node: NodeProto, operands: list[Array | None]) -> Array:
         target = [data.shape[i] if n == 0 else n for i, n in enumerate(target)]
     return data.reshape(target)
 
+
+# Operators whose output is another form of their first operand.
+_FORMS = frozenset(("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 
 # Operators that move no element: numpy views, so that a weight behind them stays a view of the file.
 _VIEWS: Mapping[str, Callable[[NodeProto, list[Array | None]], Array]] = {

@@ -1,0 +1,123 @@
+"""What ``shapes`` and ``locate`` look at: a model file, a text file of layers, or layers on the command line."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..shapecalc.errors import ShapeError
+from ..shapecalc.layers import KINDS
+from ..shapecalc.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from . import options
+from .guard import at_work_on
+
+if TYPE_CHECKING:
+    from ..shapecalc.network import Network
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_TEXT = 1 << 20  # a file of layers is not larger
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(list(RUNTIMES)),
+    default=DEFAULT_RUNTIME,
+    show_default=True,
+    help="Whose rules for pads and sizes, where they differ.",
+)
+
+
+def source_options(command: Command) -> Command:
+    """``SOURCE``, and what it may leave open."""
+    decorators = (
+        click.argument("source", metavar="MODEL|LAYERS"),
+        click.option(
+            "--input", "given", metavar="HxWxC", help="What the first of the LAYERS reads, channels last."
+        ),
+        click.option(
+            "--size", type=options.SIZE, help="The size of a model's free axes: HxW, L, DxHxW or H=..,W=.."
+        ),
+        click.option("--batch", type=click.IntRange(1), metavar="N", help="The batch that a model needs."),
+        runtime_option,
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def notation() -> str:
+    """The grammar of LAYERS, for ``--help``: made of the tables that read it."""
+    from ..shapecalc.chain import FLAGS, NUMBERS
+
+    rows: dict[str, list[str]] = {}
+    for name, kind in KINDS.items():
+        rows.setdefault(f"{' '.join(kind.numbers)}|{kind.says}", []).append(name)
+    lines = [
+        "\b",
+        "LAYERS: [LABEL:] KIND [WORDS] [from LABEL ...], with commas or line ends between the layers.",
+    ]
+    for key, names in rows.items():
+        numbers, says = key.split("|")
+        lines.append(f"  {' '.join(names)}{' ' if numbers else ''}{numbers.upper()}: {says}")
+    lines.append(f"  WORDS: {' '.join(FLAGS)}")
+    lines.append(f"  with a number: {' '.join(NUMBERS)}")
+    lines.append("  4x4/2 is a kernel and its stride; pads are 1, 1x2 (an axis each) or 0:1 (before:after).")
+    lines.append("  A layer is named by its label, or as conv1, conv2, relu1; # starts a comment.")
+    return "\n".join(lines)
+
+
+def network_of(
+    source: str, given: str | None, size: Sequence[int] | None, batch: int | None, runtime: str
+) -> "Network":
+    """The network that the command line names.
+
+    Raises ``ShapeError`` for layers that cannot be, ``RequestError`` for a request that makes no sense, ``FileError``
+    for a broken file.
+    """
+    from ..shapecalc.chain import input_value, with_input
+
+    value = None if given is None else input_value(given)
+    if not os.path.isfile(source):  # noqa: PTH113 - nothing else is needed of it
+        if _is_layers(source):
+            return with_input(source, value, runtime)
+        from ..convert.opening import open_model  # says what is wrong with the file
+
+        open_model(source)
+    text = _text(source)
+    if text is not None:
+        try:
+            return with_input(text, value, runtime)
+        except ShapeError as error:
+            from ..convert.errors import FileError
+
+            raise FileError(str(error), file=source, hint=error.hint) from error
+    if given is not None:
+        raise ShapeError("--input is for LAYERS; a model says its own", hint="say --size for its free axes")
+    from ..convert.opening import open_model
+    from ..convert.shapes import network_of as of_model
+
+    at_work_on(source)
+    network = of_model(open_model(source), size=size, batch=batch, runtime=runtime)
+    at_work_on("")
+    return network
+
+
+def _is_layers(source: str) -> bool:
+    words = source.replace(",", " ").split()
+    return len(words) > 1 or (bool(words) and words[0].lower() in KINDS)
+
+
+def _text(path: str) -> str | None:
+    """A file's text, if it is one: layers written by hand hold no control characters."""
+    with open(path, "rb") as file:  # noqa: PTH123 - the path is kept as given
+        data = file.read(_TEXT)
+    if not data or any(byte < 32 and byte not in b"\t\r\n" for byte in data):
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    words = text.replace(",", " ").split()
+    known = {*KINDS, "input"}
+    return text if words and (words[0].lower() in known or ":" in words[0] or words[0] == "#") else None
