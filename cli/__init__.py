@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": ("audit", "Say what would be rewritten, how exact it would be, and what it would cost."),
     "verify": ("verify", "Run two networks and compare them, window by window."),
     "shapes": ("shapes", "Print the layer table: sizes, neurons, parameters, receptive fields."),
+    "calc": ("calc", "Work out one layer, or solve for what is left open."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 

@@ -205,6 +205,10 @@ report_option = click.option(
     multiple=True,
     help="Write the result to FILE.json too (repeatable).",
 )
+from_option = click.option(
+    "--from", "first", type=click.Choice(("0", "1")), default="0", show_default=True,
+    callback=lambda _ctx, _param, value: int(value), help="Count pixels, neurons and layers from 0 or from 1.",
+)  # fmt: skip
 force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
 provider_option = click.option(
     "--provider",

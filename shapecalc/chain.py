@@ -17,14 +17,14 @@ from typing import Any
 from .errors import ShapeError
 from .layers import KINDS, Effect, Layer, Value, effect, slidings
 from .network import INPUT, Network, Node
+from .notation import WORDS, paddings, pads, sizes
 from .readings import Beyond
-from .runtimes import DEFAULT_RUNTIME, PADDINGS, Padding, disagreements
+from .runtimes import DEFAULT_RUNTIME, disagreements
 from .window import Window
 
 # Words that stand for themselves: the field of Layer, and its value.
 FLAGS: dict[str, tuple[str, Any]] = {
-    "same": ("padding", (Padding("same_upper"),)),
-    **{mode: ("padding", (Padding(mode),)) for mode in PADDINGS if mode != "explicit"},
+    **{word: ("padding", (padding,)) for word, padding in WORDS.items()},
     "bias": ("bias", True),
     "nobias": ("bias", False),
     "ceil": ("ceil", True),
@@ -44,8 +44,6 @@ NUMBERS = {
     "output_padding": "output_padding",
 }
 
-_SIZES = re.compile(r"[0-9]{1,9}(x[0-9]{1,9})*")
-_PADS = re.compile(r"[0-9]{1,9}(:[0-9]{1,9})?(x[0-9]{1,9}(:[0-9]{1,9})?)*")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
@@ -78,10 +76,13 @@ def input_value(text: str) -> Value:
     >>> input_value("64x64x3")
     Value(channels=3, sizes=(64, 64))
     """
-    if not _SIZES.fullmatch(text) or not all(int(n) for n in text.split("x")):
+    try:
+        *spatial, channels = sizes(text)
+    except ShapeError:
+        spatial, channels = [], 0
+    if min([channels, *spatial]) < 1:
         raise ShapeError(f"an input is written as 64x64x3 (rows x columns x channels), not {text!r}")
-    *sizes, channels = (int(n) for n in text.split("x"))
-    return Value(channels, tuple(sizes))
+    return Value(channels, tuple(spatial))
 
 
 def _statement(text: str) -> Statement:
@@ -139,25 +140,21 @@ def _with_words(text: str, label: str, kind: str, words: list[str]) -> Statement
 
 def _number(text: str, name: str, word: str) -> dict[str, Any]:
     """One number, sizes or pads as the fields of the layer that they fill."""
-    pads = name in ("padding", "pads")
-    if not (_PADS if pads else _SIZES).fullmatch(word):
-        raise _unknown(text, f"{word!r} is no {'pads' if pads else 'number or sizes'}")
-    if pads:
-        pairs = [
-            (part + ":" + part).split(":")[:2] for part in word.split("x")
-        ]  # one number counts for both sides
-        before, after = (tuple(int(pair[side]) for pair in pairs) for side in (0, 1))
+    try:
+        if name == "padding":
+            return {"padding": paddings(word)}
         if name == "pads":
-            return {"before": before, "after": after}
-        return {"padding": tuple(Padding("explicit", b, a) for b, a in zip(before, after, strict=True))}
-    sizes = tuple(int(n) for n in word.split("x"))
+            return dict(zip(("before", "after"), zip(*pads(word), strict=True), strict=True))
+        numbers = sizes(word)
+    except ShapeError as error:
+        raise _unknown(text, error.message) from None
     if name == "shape":
-        return {"sizes": sizes[:-1], "units": sizes[-1]}
+        return {"sizes": numbers[:-1], "units": numbers[-1]}
     if name in ("units", "groups"):
-        if len(sizes) > 1:
+        if len(numbers) > 1:
             raise _unknown(text, f"{name} is one number, not {word!r}")
-        return {name: sizes[0]}
-    return {name: sizes}
+        return {name: numbers[0]}
+    return {name: numbers}
 
 
 def _unknown(text: str, message: str, hint: str = "") -> ShapeError:
