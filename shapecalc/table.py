@@ -17,7 +17,7 @@ def document(network: Network) -> dict[str, Any]:
     """The table of a network: ``input``, ``layers`` and ``totals``.
 
     >>> from .chain import with_input
-    >>> row = document(with_input("input 9x9x1, conv 3x3/2 4"))["layers"][0]
+    >>> row = document(with_input("input 9x9x1, conv 3x3/2 4", None))["layers"][0]
     >>> row["output"], row["receptive_field"], row["jump"], row["start"]
     ([4, 4, 4], [3, 3], [2, 2], [0, 0])
     """
