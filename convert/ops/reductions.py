@@ -62,6 +62,10 @@ def reduce(step: Step) -> Result:
     rank = len(value.layout.dims)
     given = step.axes()
     if not given and step.integer("noop_with_empty_axes", 0):
+        if REDUCTIONS[step.node.op_type].pool == "LpPool":
+            return [
+                step.same(value)
+            ]  # of each number by itself: the runtime says whether that is its absolute value
         return [step.values[step.node.input[0]]]
     positions = sorted({value.layout.axis(a) for a in given} if given else range(rank))
     factors = [f for i in positions for f in value.layout.dims[i]]
@@ -83,6 +87,9 @@ def reduce(step: Step) -> Result:
         value = replace(
             value, name=step.builder.axes_operand(step.node.op_type, value.name, [1], keepdims=1, **own)
         )
+    elif not factors and REDUCTIONS[step.node.op_type].pool == "LpPool":
+        # Of one number alone a mean, a sum or an extreme is that number; a norm is its absolute value.
+        value = replace(value, name=step.builder.emit("Abs", [value.name]))
     dims = tuple(
         () if i in positions else dim
         for i, dim in enumerate(value.layout.dims)

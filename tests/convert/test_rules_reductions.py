@@ -166,6 +166,32 @@ def test_pools_in_other_shapes(build, dense, stride):
     assert_map(net.model(net.dense(x) if dense else x), stride=stride)
 
 
+def of_one_channel(net, op):
+    return reduced(net, op, net("Tanh", net.conv(out=1)), [1], 1)
+
+
+def of_single_positions(net, op):
+    return reduced(net, op, net("GlobalAveragePool", trunk(net)), [2, 3], 0)
+
+
+def of_an_axis_just_made(net, op):
+    return reduced(net, op, net.axes("Unsqueeze", net.dense(net.flat(trunk(net))), [2]), [2], 0)
+
+
+def of_every_number(net, op):
+    return net(op, trunk(net), noop_with_empty_axes=1)
+
+
+@pytest.mark.parametrize(
+    "build", [of_one_channel, of_single_positions, of_an_axis_just_made, of_every_number]
+)
+@pytest.mark.parametrize("op", REDUCTIONS)
+def test_reductions_of_one_number(op, build):
+    """The mean, sum or extreme of one number is that number; its norm is its absolute value."""
+    net = Net(opset=18)
+    assert_map(net.model(net.dense(net.flat(build(net, op)))))
+
+
 @pytest.mark.parametrize("op", [*POOLS, "ReduceMean", "ReduceSum"])
 def test_float16(op):
     net = Net(kind=FLOAT16)
