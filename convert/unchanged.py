@@ -11,12 +11,12 @@ map
 Bytes, not values: a NaN's payload and the sign of a zero are part of a weight.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
-from .constants import Constants
+from .constants import Constants, attributes
 from .errors import FileError
 from .metadata import Metadata, RewrittenTensor
 from .model import Array, Model
@@ -26,8 +26,10 @@ _BAND = 1 << 20
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
-# Inputs that a network at inference does not compute with: Dropout's ratio and training switch.
-_NOT_COMPUTED_WITH = frozenset({"Dropout"})
+# How many of its inputs an operator computes with at inference. What follows says a shape, a place or a count, or how
+# to train: numbers that only these are made of are no weights, and a rewrite may do without them.
+_COMPUTED_WITH = {"Dropout": 1, "Expand": 1, "Reshape": 1, "Slice": 1, "Split": 1, "Squeeze": 1, "Tile": 1, "TopK": 1,
+                  "Unsqueeze": 1}  # fmt: skip
 
 
 def changed(reference: Model, candidate: Model, metadata: Metadata) -> list[str]:
@@ -47,7 +49,7 @@ def changed(reference: Model, candidate: Model, metadata: Metadata) -> list[str]
     sources = {rewrite.source for rewrite in metadata.rewrites if rewrite.target in theirs.used}
     behind = ours.behind(sources)
     faults.extend(_dropped_rows(metadata.rewrites, constants))
-    for name in sorted(ours.used & ours.floats):
+    for name in sorted(ours.computed_with() & ours.floats):
         if name not in theirs.used and name not in behind:
             faults.append(f"tensor {name!r} of the reference is not in the candidate")
     for name in sorted(theirs.used & theirs.floats):
@@ -156,6 +158,14 @@ class Tensors:
         self.used = self.behind(output.name for output in graph.output)
         self.floats = {name for name, tensor in self._tensors.items() if tensor.data_type in _FLOATS}
 
+    def computed_with(self) -> set[str]:
+        """Of ``used``, the names whose numbers enter the outputs, and not only some shape on the way."""
+        constants = Constants(self._model)
+        return self.behind(
+            (output.name for output in self._model.proto.graph.output),
+            lambda node: _operands(node, _numbers_of(node, constants)),
+        )
+
     def array(self, name: str) -> Array:
         """The values of a tensor."""
         if name in self._model.weights:
@@ -166,8 +176,11 @@ class Tensors:
         """The number of elements of a tensor."""
         return int(np.prod(np.array(self._tensors[name].dims, dtype=object)))
 
-    def behind(self, values: Iterable[str]) -> set[str]:
-        """The tensors that these values are computed from, themselves included."""
+    def behind(
+        self, values: Iterable[str], operands: Callable[[NodeProto], Iterable[str]] | None = None
+    ) -> set[str]:
+        """The tensors that these values are computed from by their nodes' ``operands``, themselves included."""
+        operands = operands or _operands
         pending, seen = list(values), set()
         while pending:
             name = pending.pop()
@@ -175,13 +188,23 @@ class Tensors:
                 continue
             seen.add(name)
             if name in self._producers:
-                pending.extend(_operands(self._producers[name]))
+                pending.extend(operands(self._producers[name]))
         return seen & self._tensors.keys()
 
 
-def _operands(node: NodeProto) -> Iterator[str]:
-    """What a node computes with, in its subgraphs too."""
-    yield from node.input[: 1 if node.op_type in _NOT_COMPUTED_WITH else None]
+def _numbers_of(node: NodeProto, constants: Constants) -> int | None:
+    """How many of its inputs a node computes with; ``None`` for all."""
+    if node.op_type == "Gemm" and attributes(node).get("beta") == 0:
+        return 2  # BLAS: C is not read where beta is 0
+    if node.op_type == "Pad" and len(node.input) > 1 and constants.known(node.input[1]):
+        widths = constants.value(node.input[1]).reshape(-1).tolist()
+        return None if any(width > 0 for width in widths) else 1  # a crop puts no number anywhere
+    return _COMPUTED_WITH.get(node.op_type)
+
+
+def _operands(node: NodeProto, count: int | None = None) -> Iterator[str]:
+    """What a node reads, in its subgraphs too; of its own inputs the first ``count``."""
+    yield from node.input[:count]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             yield from _inner(graph)

@@ -12,9 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dense2conv.convert.compare import Verdict
+from dense2conv.convert.conversion import convert
 from dense2conv.convert.errors import FileError, MachineError, RequestError
 from dense2conv.convert.model import Model
 from dense2conv.convert.verification import verify
+
+from .nets import Net, assert_map
 
 EQUIVALENT, BORDER, DIFFERENT, INCONCLUSIVE = (
     Verdict.EQUIVALENT,
@@ -796,6 +799,49 @@ def test_dropouts_ratio_is_no_weight():
     made.reference.nodes[-1].output[0] = "end"
     made.reference.add("Dropout", ["end", "ratio"], "y")
     assert made.verify().verdict is EQUIVALENT
+
+
+def bias_times_nothing(net, x):
+    return net("Gemm", net.flat(x), net.weight(3, 126), net.weight(3, fan=1), transB=1, beta=0.0)
+
+
+def crop_by_pad(net, x):
+    """A negative Pad, with the value that torch gives it all the same."""
+    pads = net.integers(0, 0, -1, -1, 0, 0, 0, -1)
+    return net.dense(net.flat(net("Pad", x, pads, net.tensor(0.5, np.float32))), inputs=72)
+
+
+def pad_by_nothing(net, x):
+    return net.dense(net.flat(net("Pad", x, net.integers(*[0] * 8), net.tensor(0.5, np.float32))), inputs=126)
+
+
+def shape_in_floats(net, x):
+    shape = net("Cast", net("Shape", x), to=TensorProto.FLOAT)
+    count = net("Mul", net("Slice", shape, net.integers(1), net.integers(2)), net.tensor([42.0], np.float32))
+    count = net("Cast", net("Floor", count), to=TensorProto.INT64)
+    return net.dense(net("Reshape", x, net("Concat", net.integers(-1), count, axis=0)), inputs=126)
+
+
+@pytest.mark.parametrize("build", [bias_times_nothing, crop_by_pad, pad_by_nothing, shape_in_floats])
+def test_numbers_that_no_output_is_computed_with_are_no_weights(build):
+    """They fall away with the rewrite, and the map is what the network gives on every crop all the same."""
+    net = Net()
+    model = net.model(build(net, net("Tanh", net.conv())))
+    conversion = assert_map(model)
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    assert report.verdict is EQUIVALENT, check(report, "structure").text
+
+
+def test_the_value_of_a_pad_is_a_number_of_the_network():
+    net = Net()
+    x = net("Pad", net.conv(), net.integers(*[0] * 6, 1, 1), net.tensor(0.5, np.float32, name="edge"))
+    model = net.model(net.dense(net.flat(x), inputs=168))
+    conversion = convert(model)
+    for node in conversion.map.proto.graph.node:
+        if node.op_type == "Pad":
+            del node.input[2:]
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    assert "tensor 'edge' of the reference is not in the candidate" in check(report, "structure").text
 
 
 def metadata(**changes):
