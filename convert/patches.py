@@ -25,11 +25,11 @@ from onnx import (
     numpy_helper,
 )
 
-from .constants import opset_of
+from .constants import Constants, opset_of
 from .errors import FileError
 from .inputs import SPATIAL_NAMES, Input
 from .model import Model
-from .nodes import graph_names
+from .nodes import graph_names, sorted_nodes
 
 _SLICE_WITH_INPUTS = 10
 _CONSTANT_OF_SHAPE = 9
@@ -94,7 +94,7 @@ def patches(model: Model, given: Input, size: Sequence[int] | None, batch: int |
     proto.CopyFrom(model.proto)
     graph = proto.graph
     write = _Writer(proto, opset)
-    _free_batch(graph, given, write)
+    _free_batch(model, graph, given, write)
     counts, whole = _counts(write, given, size)
     axes = range(1, len(given.shape))
     place = {a: i for i, a in enumerate(given.spatial_axes)}
@@ -223,28 +223,32 @@ def _restored(
     )
 
 
-def _free_batch(graph: GraphProto, given: Input, write: "_Writer") -> None:
-    """Let reshapes keep whatever batch they get where the file has baked its own batch into their targets."""
+def _free_batch(model: Model, graph: GraphProto, given: Input, write: "_Writer") -> None:
+    """Let reshapes keep whatever batch they get where the file has baked its own batch into their targets.
+
+    A reshape of a weight stays as it is, whatever its target begins with. ``graph`` is the copy of the model's.
+    """
     baked = given.shape[0]
     if baked is None:
         return
-    tensors = {t.name: t for t in graph.initializer}
-    tensors |= {
-        n.output[0]: a.t
-        for n in graph.node
-        if n.op_type == "Constant"
-        for a in n.attribute
-        if a.name == "value"
-    }
+    constants, carried = Constants(model), _carried(model, given.name)
     for node in graph.node:
-        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in tensors:
+        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[0] not in carried:
             continue
-        tensor = tensors[node.input[1]]
-        if tensor.data_type != TensorProto.INT64 or not (tensor.raw_data or tensor.int64_data):
+        if not constants.known(node.input[1]):
             continue
-        target = [int(n) for n in numpy_helper.to_array(tensor).reshape(-1)]
+        target = [int(n) for n in constants.value(node.input[1]).reshape(-1)]
         if len(target) > 1 and target[0] == baked and 0 not in target:
             node.input[1] = write.integers([0 if -1 in target else -1, *target[1:]])
+
+
+def _carried(model: Model, name: str) -> set[str]:
+    """Return the values computed from the value ``name`` itself, and not only from its shape."""
+    found = {name}
+    for node in sorted_nodes(model):
+        if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.input):
+            found.update(o for o in node.output if o)
+    return found
 
 
 def _rename(node: NodeProto, names: Mapping[str, str]) -> None:

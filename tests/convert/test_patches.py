@@ -1,0 +1,49 @@
+"""``--method patches``: any network at all, run by the map itself on every patch of its input."""
+
+import pytest
+
+from .nets import Net, assert_map
+
+K = 3 * 7 * 6
+
+
+def assert_patches(model, **how):
+    return assert_map(model, method="patches", tolerance=1e-6, **how)
+
+
+def by_value_ints(net, *target):
+    return net("Constant", value_ints=target)
+
+
+def by_concat(net, *target):
+    return net("Concat", *(net.integers(n) for n in target), axis=0)
+
+
+def by_identity(net, *target):
+    return net("Identity", net.integers(*target))
+
+
+def by_initializer(net, *target):
+    return net.integers(*target)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("rest", [K, -1])
+@pytest.mark.parametrize("written", [by_initializer, by_value_ints, by_concat, by_identity])
+def test_a_batch_baked_into_a_reshape(written, rest, batch):
+    """However the file writes the target, the reshape takes as many patches as there are."""
+    net = Net((batch, 2, 9, 8))
+    x = net("Reshape", net("Tanh", net.conv()), written(net, batch, rest))
+    assert_patches(net.model(net.dense(x, inputs=K)))
+
+
+@pytest.mark.parametrize("target", [(1, -1), (1, -1, 1, 1)], ids=["(1, C)", "(1, C, 1, 1)"])
+def test_a_reshape_of_a_weight_is_not_one_of_the_batch(target):
+    """A bias ``(C, 1)`` becomes a row: that its target begins with the file's batch, 1, is chance."""
+    net = Net((1, 2, 9, 8))
+    bias = net("Reshape", net.weight(3, 1, fan=1), net.integers(*target))
+    if len(target) == 2:
+        y = net("Add", net("MatMul", net.flat(net("Tanh", net.conv())), net.weight(K, 3, fan=K)), bias)
+    else:
+        y = net.dense(net.flat(net("Add", net("Tanh", net.conv()), bias)), inputs=K)
+    assert_patches(net.model(y))
