@@ -21,6 +21,10 @@ from .model import Array, Model
 LARGEST_COMPUTED = 1 << 22
 
 
+class NotComputed(FileError):  # noqa: N818 - a limit of this library, not a fault of the file
+    """A constant that is not computed here: too many elements, or an operator whose output may be of any size."""
+
+
 def attributes(node: NodeProto) -> dict[str, Any]:
     """Return a node's attributes as Python values; tensors as they are."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -77,7 +81,7 @@ class Constants:
         """Whether ``value(name)`` would succeed without computing the network itself."""
         try:
             self.value(name)
-        except KeyError:
+        except (KeyError, NotComputed):
             return False
         return True
 
@@ -92,8 +96,8 @@ class Constants:
     def value(self, name: str) -> Array:
         """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
 
-        Raises ``KeyError`` where it depends on the network's input, ``FileError`` where computing it would
-        take more memory than shape arithmetic needs, or where an operator rejects its operands.
+        Raises ``KeyError`` where it depends on the network's input, ``NotComputed`` where computing it would
+        take more memory than shape arithmetic needs, ``FileError`` where an operator rejects its operands.
         """
         if name in self._known:
             return self._known[name]
@@ -151,9 +155,13 @@ class Constants:
         """Compute a node that does arithmetic, with onnx's reference implementation of it."""
         size = sum(o.size for o in operands if o is not None)
         if size > LARGEST_COMPUTED or node.op_type in _UNBOUNDED:
-            raise FileError(
-                f"{node.op_type} computes a constant from {size} elements; "
-                f"constants are computed up to {LARGEST_COMPUTED}",
+            why = (
+                "may be of any size"
+                if node.op_type in _UNBOUNDED
+                else f"comes from {size} elements, and constants are computed from up to {LARGEST_COMPUTED}"
+            )
+            raise NotComputed(
+                f"the output of {node.op_type} {why}: it is not computed",
                 layer=node.name or node.output[0],
                 hint="fold the file's constants first, for instance with onnxsim or onnxslim",
             )

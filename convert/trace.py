@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto
 
 from ..shapecalc.field import Axis
-from .constants import Constants, opset_of
+from .constants import Constants, NotComputed, opset_of
 from .errors import FileError, RequestError
 from .graph import Builder, Value
 from .inputs import Input, assumptions, network_input, shown
@@ -134,8 +134,11 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
                 )
             _refuse_between(node, operands)
             results = OPERATORS[node.op_type].rule(step)
-        except (Refusal, LayoutError) as refusal:
-            layer = Layer(name, node.op_type, "not convertible", str(refusal))
+        except (Refusal, LayoutError, NotComputed) as refusal:
+            reason = str(refusal)
+            if isinstance(refusal, NotComputed):
+                reason = f"it reads the constant of {refusal.layer}: {reason}; {refusal.hint}"
+            layer = Layer(name, node.op_type, "not convertible", reason)
             trace.layers.append(layer)
             trace.refusals.append(layer)
             del builder.nodes[before[0] :]

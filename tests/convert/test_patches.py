@@ -1,6 +1,8 @@
 """``--method patches``: any network at all, run by the map itself on every patch of its input."""
 
+import numpy as np
 import pytest
+from onnx import TensorProto
 
 from .nets import Net, assert_map
 
@@ -46,4 +48,13 @@ def test_a_reshape_of_a_weight_is_not_one_of_the_batch(target):
         y = net("Add", net("MatMul", net.flat(net("Tanh", net.conv())), net.weight(K, 3, fan=K)), bias)
     else:
         y = net.dense(net.flat(net("Add", net("Tanh", net.conv()), bias)), inputs=K)
+    assert_patches(net.model(y))
+
+
+def test_a_constant_that_is_not_computed():
+    """Range, Expand and Tile are not computed: no convolution, but the network runs on patches as it is."""
+    net = Net()
+    numbers = net("Range", *(net.tensor(n, np.int64) for n in (0, K, 1)))
+    numbers = net("Div", net("Cast", numbers, to=TensorProto.FLOAT), net.tensor(100.0, np.float32))
+    y = net.dense(net("Add", net.flat(net("Tanh", net.conv())), numbers), inputs=K)
     assert_patches(net.model(y))

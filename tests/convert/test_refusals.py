@@ -235,6 +235,12 @@ REFUSED = {  # builder, what the reason says
         lambda net: net("Mul", net.dense(net.flat(trunk(net)), 1), net.weight(3, fan=1), name="gate"), "repeats an axis"
     ),
     "PRelu, a slope a position": (gate("PRelu", (3, 7, 6)), "position to position"),
+    "a constant that is not computed": (
+        lambda net: net(
+            "Add", head(net, trunk(net)), net("Expand", net.weight(1, fan=1), net.integers(4)), name="gate"
+        ),
+        "constant of the_expand[0-9]*: the output of Expand may be of any size",
+    ),
     "a constant a position, then a pool": (
         lambda net: net.flat(net("GlobalAveragePool", net("Mul", trunk(net), net.weight(7, 6, fan=1)), name="gate")),
         "position",
