@@ -13,7 +13,7 @@ from .graph import Rewrite
 from .metadata import KEY, VERSION
 from .model import Model
 from .patches import patches
-from .trace import follow
+from .trace import ambiguous, follow
 
 METHODS = ("conv", "patches", "exact")
 
@@ -72,6 +72,8 @@ def convert(
                 f"not {_x(wanted)}",
                 hint="add --stride patch",
             )
+        if len(analysis.trace.rivals) > 1:  # a guess would cut the input along its channels
+            raise ambiguous(analysis.trace.rivals, model)
         built = patches(model, analysis.trace.input, size, batch)
         exactness = EXACT
     else:

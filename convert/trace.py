@@ -47,7 +47,8 @@ class Trace:
 
     ``outputs``: what the graph's outputs became; ``builder``: the rewritten nodes. ``refused``: the first
     node that could not be followed (``None`` if all could), and ``refusals`` all that were refused for
-    reasons of their own. ``jumps``: for each spatial axis the jumps at which patches collapse.
+    reasons of their own. ``jumps``: for each spatial axis the jumps at which patches collapse. ``rivals``: where no
+    assumption leads to the end, all that lead as far as this one, it included.
     """
 
     input: Input
@@ -59,6 +60,7 @@ class Trace:
     refusals: list[Layer]
     jumps: list[set[int]]
     values: dict[str, Operand] = field(default_factory=dict)
+    rivals: tuple[Input, ...] = ()
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -219,20 +221,31 @@ def _shape_of(node: NodeProto, values: Mapping[str, Operand], constants: Constan
 def choose(model: Model, patch: Sequence[int] | None = None, order: str | None = None) -> Trace:
     """Follow the network under every assumption that fits, and return the trace of the one that is right.
 
-    Raises ``RequestError`` where several fit: the file cannot tell rows, columns and channels apart.
+    Where none fits, it is the first of those that lead furthest. Raises ``RequestError`` where several fit: the
+    file cannot tell rows, columns and channels apart.
     """
     traces = [follow(model, reading, None) for reading in assumptions(model, patch, order)]
     whole = [t for t in traces if not t.refusals]
-    # An axis of one element is hardly rows or columns where another reading makes it the channel.
-    whole = [t for t in whole if 1 not in t.input.patch] or whole
+    whole = _without_rows_of_one(whole)
     if len(whole) == 1:
         return whole[0]
     if len(whole) > 1:
-        readings = " or ".join(f"--order {t.input.order}" for t in whole)
-        raise RequestError(
-            "the file cannot tell rows, columns and channels apart: no layer says which axis of the input "
-            f"{shown(network_input(model))} is the channel",
-            hint=f"say {readings}",
-            layer=whole[0].input.name,
-        )
-    return max(traces, key=lambda t: t.followed)
+        raise ambiguous([t.input for t in whole], model)
+    furthest = max(t.followed for t in traces)
+    rivals = _without_rows_of_one([t for t in traces if t.followed == furthest])
+    return replace(rivals[0], rivals=tuple(t.input for t in rivals))
+
+
+def _without_rows_of_one(traces: list[Trace]) -> list[Trace]:
+    """An axis of one element is hardly rows or columns where another reading makes it the channel."""
+    return [t for t in traces if 1 not in t.input.patch] or traces
+
+
+def ambiguous(readings: Sequence[Input], model: Model) -> RequestError:
+    """Return the error that asks which of several readings of the input's axes is right."""
+    return RequestError(
+        "the file cannot tell rows, columns and channels apart: no layer says which axis of the input "
+        f"{shown(network_input(model))} is the channel",
+        hint=f"say {' or '.join(f'--order {r.order}' for r in readings)}",
+        layer=readings[0].name,
+    )

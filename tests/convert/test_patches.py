@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from dense2conv.convert.conversion import convert
+from dense2conv.convert.errors import RequestError
+
 from .nets import Net, assert_map
 
 K = 3 * 7 * 6
@@ -58,3 +61,28 @@ def test_a_constant_that_is_not_computed():
     numbers = net("Div", net("Cast", numbers, to=TensorProto.FLOAT), net.tensor(100.0, np.float32))
     y = net.dense(net("Add", net.flat(net("Tanh", net.conv())), numbers), inputs=K)
     assert_patches(net.model(y))
+
+
+def recurrent(net):
+    x = net("Transpose", "x", perm=[1, 0, 2])
+    y, *_ = net("LSTM", x, net.weight(1, 16, 5), net.weight(1, 16, 4), outputs=3, hidden_size=4)
+    return net("Gather", net.axes("Squeeze", y, [1]), net.tensor(-1, np.int64), axis=0)
+
+
+def test_axes_that_no_layer_names_are_asked_for():
+    """The trace stops at the LSTM whatever the axes are; a guess would cut the input along its channels."""
+    net = Net((None, 6, 5))
+    model = net.model(recurrent(net))
+    for method in ("patches", "exact"):
+        with pytest.raises(RequestError, match="cannot tell") as caught:
+            convert(model, method=method)
+        assert "--order CL or --order LC" in caught.value.hint
+    assert_patches(model, order="LC", axes=(1,))
+
+
+def test_axes_that_a_layer_has_named_are_not_asked_for():
+    """A convolution in front of what is refused says which axis is the channel."""
+    net = Net()
+    x = net("InstanceNormalization", net.conv(), net.weight(3, fan=1), net.weight(3, fan=1))
+    conversion = assert_patches(net.model(net.dense(net.flat(x), inputs=K)))
+    assert conversion.analysis.exactness == "not convertible"
