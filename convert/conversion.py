@@ -79,6 +79,7 @@ def convert(
     else:
         if analysis.exactness == NOT_CONVERTIBLE:
             raise not_convertible(analysis, model.path)
+        _checked_stride(analysis, wanted)
         trace = follow(model, analysis.trace.input, wanted)
         built = assemble(model, trace, size, batch)
         exactness, rewrites = analysis.exactness, tuple(trace.builder.rewrites)
@@ -118,6 +119,17 @@ def resolved_stride(analysis: Analysis, stride: Stride, method: str) -> tuple[in
     if any(s < 1 for s in wanted):
         raise RequestError(f"a stride must be at least 1, got {_x(wanted)}")
     return wanted
+
+
+def _checked_stride(analysis: Analysis, stride: Sequence[int]) -> None:
+    """Raise ``RequestError`` unless ``stride`` is a multiple of the network's own on every spatial axis."""
+    for i, (wanted, own) in enumerate(zip(stride, analysis.stride, strict=True)):
+        if wanted % own:
+            raise RequestError(
+                f"the map's stride must be a multiple of the network's own, {_x(analysis.stride)}: {wanted} is not a "
+                f"multiple of {own} on spatial axis {i}",
+                hint=f"take --stride {_x(analysis.stride)} or a multiple of it, or --method patches --stride patch",
+            )
 
 
 def checked_size(analysis: Analysis, size: Sequence[int]) -> None:

@@ -14,7 +14,6 @@ from onnx import NodeProto, TensorProto
 
 from ..shapecalc.field import Axis
 from .constants import Constants, attributes, axes_of
-from .errors import RequestError
 from .graph import Builder, Value, Work
 from .kernel import Rearrangement
 from .layout import BATCH, CHANNEL, Layout
@@ -232,16 +231,13 @@ class Step:
         return self.builder.rearranged(name, Rearrangement(shape, tuple(range(len(shape))), ()))
 
     def ratio(self, axis: int, jump: int) -> int:
-        """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``."""
+        """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``.
+
+        The map's stride is a multiple of the network's own, and so of every jump at which it collapses.
+        """
         self.jumps[axis].add(jump)
         if self.stride is None:
             return 1
-        if self.stride[axis] % jump:
-            raise RequestError(
-                f"the map's stride must be a multiple of the network's own: {self.stride[axis]} is not a multiple of "
-                f"{jump} on spatial axis {axis}",
-                hint=f"take --stride {jump} or a multiple of it, or --method patches --stride patch",
-            )
         return self.stride[axis] // jump
 
     def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, dict[int, int]]:
