@@ -109,6 +109,9 @@ def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = 
     except Dense2ConvError as error:
         error.file = error.file or model.path
         raise
+    except Exception:
+        _refuse_what_does_not_run(model)
+        raise
     reached = any(layer.action == "reached" for layer in trace.layers)
     layers = [_judged(layer, reached) for layer in trace.layers]
     exactness = NOT_CONVERTIBLE if trace.refusals else BORDER_EFFECT if reached else EXACT
@@ -127,6 +130,17 @@ def audit(model: Model, patch: Sequence[int] | None = None, order: str | None = 
         layers=tuple(layers),
         trace=trace,
     )
+
+
+def _refuse_what_does_not_run(model: Model) -> None:
+    """Raise ``FileError`` where ONNX Runtime does not load the network either.
+
+    A rule relies on operands that fit each other, as ONNX says they must. Where it trips over some, the runtime says
+    whether the file is at fault, and by what node; where the runtime does not mind, it is a bug in the rule.
+    """
+    from .execute import Session
+
+    Session(model)
 
 
 def _judged(layer: Layer, reached: bool) -> Layer:

@@ -191,22 +191,12 @@ class Step:
         if self.constants.of_batch(name):
             raise Refusal(f"it computes with the size of the batch, as the number {name}")
         layout, rank = value.layout, len(value.axes)
-        if array.ndim > len(layout.dims):
-            raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
         sizes: list[int] = []  # the constant, one axis a channel factor
-        for size, dim in zip((1,) * (len(layout.dims) - array.ndim) + array.shape, layout.dims, strict=True):
+        for size, dim in zip(self.sizes_against(name, layout), layout.dims, strict=True):
             here = [f for f in dim if f.kind == CHANNEL]
             if size == 1:
                 sizes += [1] * len(here)
                 continue
-            if any(f.kind == BATCH for f in dim):
-                raise Refusal(
-                    f"the constant {name} of shape {list(array.shape)} differs from sample to sample"
-                )
-            if not dim:
-                raise Refusal(
-                    f"the constant {name} of shape {list(array.shape)} repeats an axis of one element"
-                )
             if len(here) != len(dim):
                 raise PositionDependent(
                     f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
@@ -225,6 +215,29 @@ class Step:
             own = np.broadcast_to(np.arange(array.size).reshape(sizes), whole).reshape(-1)
             return self.builder.emit("Gather", [few, self.builder.integers(own.tolist(), "channels")], axis=0)
         return self.builder.rearranged(name, Rearrangement(whole, tuple(range(len(whole))), result))
+
+    def sizes_against(self, name: str, layout: Layout) -> tuple[int, ...]:
+        """Return the sizes of the constant ``name``, one a dimension of the value it meets: that dimension's, or 1.
+
+        Refuses a constant that has more axes, differs along the batch, widens an axis of one element or does not fit.
+        """
+        array = self.constants.value(name)
+        if array.ndim > len(layout.dims):
+            raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
+        sizes = (1,) * (len(layout.dims) - array.ndim) + array.shape
+        for size, own, dim in zip(sizes, layout.shape, layout.dims, strict=True):
+            if size == 1:
+                continue
+            if any(f.kind == BATCH for f in dim):
+                fault = "differs from sample to sample"
+            elif own == 1:
+                fault = "repeats an axis of one element"
+            elif size != own:
+                fault = f"does not fit a value of {' x '.join(map(str, layout.shape[1:]))} a sample"
+            else:
+                continue
+            raise Refusal(f"the constant {name} of shape {list(array.shape)} {fault}")
+        return sizes
 
     def _scalar(self, name: str) -> str:
         shape = (1,) * self.constants.value(name).ndim

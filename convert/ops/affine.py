@@ -71,13 +71,9 @@ def normalization(step: Step, value: Value) -> Value:
 
 def _canonical(step: Step, value: Value, name: str) -> str:
     """Return the constant ``name`` as ``(1, C, *patch)``, with 1 where it is the same for all."""
-    array, layout = step.constants.value(name), value.layout
-    if array.ndim > len(layout.dims):
-        raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
+    layout = value.layout
     sizes: dict[object, int] = {}
-    for size, dim in zip((1,) * (len(layout.dims) - array.ndim) + array.shape, layout.dims, strict=True):
-        if size != 1 and any(f.kind == BATCH for f in dim):
-            raise Refusal(f"the constant {name} of shape {list(array.shape)} differs from sample to sample")
+    for size, dim in zip(step.sizes_against(name, layout), layout.dims, strict=True):
         sizes |= {f: f.size if size != 1 else 1 for f in dim if f.kind != BATCH}
     factors = list(sizes)
     spaces = {f.axis: f for dim in layout.dims for f in dim if f.kind == SPACE}

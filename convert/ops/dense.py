@@ -94,6 +94,8 @@ def _bias(step: Step, name: str, units: int) -> str:
     array = step.constants.value(name)
     if array.ndim > 2 or (array.ndim == 2 and array.shape[0] != 1):
         raise Refusal(f"its bias of shape {list(array.shape)} differs from sample to sample")
+    if array.size not in (1, units):
+        raise Refusal(f"its bias of shape {list(array.shape)} does not fit {units} units")
     if array.shape == (units,):
         return name
     if array.size == units:

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from dense2conv.convert.conversion import convert
 from dense2conv.convert.errors import FileError, NegativeAnswer, RequestError
 
-from .nets import DOUBLE, FLOAT, INT64, Net, assert_map
+from .nets import DOUBLE, FLOAT, INT64, Net, assert_map, run, serialised
 
 K = 3 * 7 * 6
 
@@ -300,6 +300,63 @@ def test_refused_by_name(case):
     assert caught.value.layer in ("gate", y)
     assert "not convertible as a convolution" in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def weighted(op, *operands, **attributes):
+    """A dense layer whose weight comes from ``op`` of a matrix that does not go with ``operands``."""
+
+    def build(net):
+        given = [net.tensor(o, np.int64) for o in operands]
+        return net("Gemm", net.flat(trunk(net)), net(op, net.weight(K, 4), *given, **attributes))
+
+    return build
+
+
+def with_constant(op, *shape):
+    return lambda net: net(op, head(net, trunk(net)), net.weight(*shape, fan=1))
+
+
+MALFORMED = {  # operands that do not fit each other: ONNX Runtime loads or runs none of these either
+    "Transpose of a weight by other axes": weighted("Transpose", perm=[0, 1, 2]),
+    "Reshape of a weight to another size": weighted("Reshape", [K - 1, 4]),
+    "Reshape of a weight with a 0 too many": weighted("Reshape", [K, 4, 0]),
+    "Squeeze of a weight's long axis": weighted("Squeeze", [0]),
+    "Unsqueeze of a weight far out": weighted("Unsqueeze", [7]),
+    "Gemm C of more units": lambda net: net("Gemm", net.flat(trunk(net)), net.weight(K, 4), net.weight(5, fan=1)),
+    "PRelu of more slopes": with_constant("PRelu", 7),
+    "Add of more numbers": with_constant("Add", 7),
+    "a pad too few": lambda net: whole(net, net("Conv", "x", net.weight(3, 2, 3, 3), pads=[0])),
+    "a stride of 0": lambda net: whole(net, net("Conv", "x", net.weight(3, 2, 3, 3), strides=[0, 0])),
+    "a kernel below 1": lambda net: whole(net, net("MaxPool", trunk(net), kernel_shape=[-1, 2])),
+    "Concat of other ranks": lambda net: net("Concat", head(net, trunk(net)), trunk(net), axis=1),
+    "Slice with an end too few": lambda net: net(
+        "Slice", head(net, trunk(net)), net.integers(0, 1), net.integers(3), net.integers(1)
+    ),
+    "GatherND by a number": lambda net: whole(net, net("GatherND", trunk(net), net.tensor(1, np.int64))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", MALFORMED.values(), ids=MALFORMED)
+def test_operands_that_do_not_fit(build):
+    net = Net()
+    model = net.model(build(net))
+    with pytest.raises(Exception, match="ONNXRuntimeError"):
+        run(serialised(model), np.ones((1, 2, 9, 8), np.float32))
+    with pytest.raises(FileError, match=r"does not (fit|load)"):
+        convert(model)
+
+
+def test_a_rule_that_trips_over_a_sound_network_is_a_bug(monkeypatch):
+    """The runtime is asked whose fault it is: it loads this one, so the error stays what it was."""
+    from dense2conv.convert import ops
+
+    def broken(_):
+        raise IndexError("a rule's own mistake")
+
+    monkeypatch.setitem(ops.OPERATORS, "Tanh", ops.Operator("pointwise", broken))
+    net = Net()
+    with pytest.raises(IndexError, match="own mistake"):
+        convert(net.model(head(net, trunk(net))))
 
 
 def test_a_grid_as_the_output():
