@@ -30,11 +30,8 @@ def elementwise(step: Step) -> Result:
             raise Refusal(f"operand {index} must be a scalar, it has shape {list(limit.shape)}")
     operand = step.values.get(step.node.input[0])
     if isinstance(operand, Parts):
-        if len(step.node.input) > 1 and any(step.node.input[1:]):
-            raise Refusal(
-                "it reads several flattened branches behind a Concat, which only a dense layer may do"
-            )
-        names = [step.builder.emit(kind, [v.name], **step.attributes) for v in operand.values]
+        limits = step.node.input[1:]  # scalars: the same for every branch
+        names = [step.builder.emit(kind, [v.name, *limits], **step.attributes) for v in operand.values]
         return [
             Parts(
                 tuple(

@@ -303,6 +303,12 @@ BRANCHES = {
     "activation and Dropout between": lambda n: n.dense(
         n("Dropout", n("Relu", branches(n, [[2, 2], [2, 2]], Net.flat)))
     ),
+    "ReLU6 between": lambda n: n.dense(
+        n("Clip", branches(n, [[2, 2], [2, 2]], Net.flat), n.tensor(0.0, np.float32), n.tensor(0.6, np.float32))
+    ),
+    "Clip at one end between": lambda n: n.dense(
+        n("Clip", branches(n, [[2, 2], [2, 2]], Net.flat), "", n.tensor(0.2, np.float32))
+    ),
     "Concat of Concat": lambda n: n.dense(
         n("Concat", branches(n, [[2, 2], [2, 2]], Net.flat), n.flat(n.conv(kernel=4)), axis=1)
     ),
