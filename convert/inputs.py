@@ -1,7 +1,8 @@
 """The network's input: which of its dimensions is the batch, which the channels, which are rows and columns.
 
 ONNX does not name axes. An input of three to five dimensions is read as channels first, channels last or, up to four
-dimensions, without channels; which reading is right shows when the network is followed.
+dimensions, without channels; which reading is right shows when the network is followed. Two dimensions are samples of
+features, unless the caller says that they are a series.
 """
 
 from collections.abc import Sequence
@@ -68,13 +69,14 @@ def assumptions(model: Model, patch: Sequence[int] | None, order: str | None) ->
     if any(size is not None and size < 1 for size in shape):
         raise FileError(f"the input's sizes must be positive, got {list(shape)}", layer=info.name)
     rank = len(shape)
-    if rank < 3:
+    if rank < 3 and (rank, order) != (2, "L"):
         raise NegativeAnswer(
             f"nothing to convert: the input has shape {list(shape)}, so it has no rows, columns or steps to slide over",
+            hint="if its second axis is a series, not features, say --order L" if rank == 2 else "",
             layer=info.name,
         )
     readings: list[tuple[int | None, tuple[int, ...]]] = []
-    if rank <= 5:
+    if 3 <= rank <= 5:
         readings += [(1, tuple(range(2, rank))), (rank - 1, tuple(range(1, rank - 1)))]
     if rank <= 4:
         readings.append((None, tuple(range(1, rank))))

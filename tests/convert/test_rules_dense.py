@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from dense2conv.convert.conversion import convert
+from dense2conv.convert.errors import NegativeAnswer
 
 from .nets import FLOAT16, Net, assert_map, left, run, scan, serialised
 
@@ -377,6 +378,21 @@ def test_only_dense_layers_of_a_series(order):
     model = net.model(net.dense(net("Reshape", "x", net.integers(-1, 24)), inputs=24))
     axes = {"CL": (2,), "LC": (1,), "HW": (1, 2)}[order]
     assert_map(model, axes=axes, order=order)
+
+
+@pytest.mark.parametrize("how", [{}, {"stride": "patch"}, {"size": (40,)}, {"method": "patches"}], ids=str)
+@pytest.mark.parametrize("trunk", ["dense", "convolution"])
+def test_a_series_without_channels(trunk, how):
+    """(N, L) might as well be features: that it is a series is for the user to say."""
+    net = Net((None, 21))
+    x = "x"
+    if trunk == "convolution":
+        x = net.flat(net("Tanh", net.conv(net.axes("Unsqueeze", x, [1]))))
+    model = net.model(net("Softmax", net.dense(x)))
+    assert_map(model, axes=(1,), last=False, order="L", **how)
+    with pytest.raises(NegativeAnswer, match="nothing to convert") as caught:
+        convert(model)
+    assert "--order L" in caught.value.hint
 
 
 def test_only_dense_layers_with_one_channel():
