@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from .graph import LARGE, Builder, Rewrite, Value
-from .inputs import SPATIAL_NAMES
+from .inputs import SPATIAL_NAMES, map_place
 from .kernel import Rearrangement
 from .model import Array, Model
 from .trace import Trace
@@ -79,8 +79,8 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
                 (h - p) // axis.jump + 1
                 for h, p, axis in zip(size, trace.input.patch, value.axes, strict=True)
             ]
-        features: list[int | str] = [value.layout.channel_count] if _has_features(value) else []
-        dims = positions + features if trace.input.channels_last else features + positions
+        features, in_front = _features(trace, value)
+        dims = [*positions, *features] if in_front else [*features, *positions]
         made = helper.make_tensor_value_info(info.name, value.dtype, [first, *dims])
         graph.output.append(made)
     used = {i for n in nodes for i in n.input}
@@ -88,22 +88,28 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
     return Model(proto, weights, model.path)
 
 
-def _has_features(value: Value) -> bool:
-    """Whether the output keeps a feature axis: ``(N, D)`` and ``(N, 1)`` do, ``(N,)`` (an ArgMax) does not."""
-    return len(value.layout.dims) > 1
+def _features(trace: Trace, value: Value) -> tuple[tuple[int, ...], bool]:
+    """Return the sizes of an output's feature axes, and whether its map stands in front of them.
+
+    ``(N, D)`` has one, ``(N,)`` (an ArgMax) none, ``(N, 1, D)`` two, of which the first is empty.
+    """
+    return map_place(value.layout.shape[1:], len(value.axes), trace.input.channels_last)
 
 
 def _interface(builder: Builder, trace: Trace, value: Value) -> str:
     """Append what brings an output from the canonical layout to the interface's; return the tensor's name."""
     name = value.name
     rank = len(value.axes)
-    if not _has_features(value):
+    features, in_front = _features(trace, value)
+    if not features:
         return builder.axes_operand("Squeeze", name, [1])
-    if trace.input.channels_last:
-        return builder.emit(
-            "Transpose", [name], perm=[0, *range(2, rank + 2), 1]
-        )  # (N, D, *map) -> (N, *map, D)
-    return name
+    if in_front:
+        # (N, D, *map) -> (N, *map, D)
+        name = builder.emit("Transpose", [name], perm=[0, *range(2, rank + 2), 1])
+    first = rank + 1 if in_front else 1
+    own = next((i for i, size in enumerate(features) if size != 1), 0)
+    empty = [first + i for i in range(len(features)) if i != own]
+    return builder.axes_operand("Unsqueeze", name, empty) if empty else name
 
 
 def _named(builder: Builder, finals: Mapping[str, str]) -> list[NodeProto]:

@@ -123,6 +123,23 @@ def assumptions(model: Model, patch: Sequence[int] | None, order: str | None) ->
     return found
 
 
+def map_place(sizes: Sequence[int], rank: int, channels_last: bool) -> tuple[tuple[int, ...], bool]:
+    """Return what of an output's ``sizes`` behind the batch are features, and whether the map stands in front of them.
+
+    An output with a single position an axis, as a global pool leaves them, has the map in their place. Else the map
+    stands where the input has its rows and columns: behind the features, or in front of them where channels are last.
+
+    >>> map_place((10,), 2, False), map_place((10, 1, 1), 2, False), map_place((1, 1, 10), 2, False)
+    (((10,), False), ((10,), False), ((10,), True))
+    """
+    if len(sizes) == rank + 1:
+        for in_front in (channels_last, not channels_last):
+            singles, features = (sizes[:rank], sizes[rank:]) if in_front else (sizes[-rank:], sizes[:-rank])
+            if set(singles) == {1}:
+                return tuple(features), in_front
+    return tuple(sizes), channels_last
+
+
 def shown(info: ValueInfoProto) -> str:
     """Return an input's shape as people write it."""
     sizes = (

@@ -27,7 +27,7 @@ from onnx import (
 
 from .constants import Constants, opset_of
 from .errors import FileError
-from .inputs import SPATIAL_NAMES, Input
+from .inputs import SPATIAL_NAMES, Input, map_place
 from .model import Model
 from .nodes import graph_names, sorted_nodes
 
@@ -202,14 +202,13 @@ def _restored(
     shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     if not tensor.HasField("shape") or not shape or None in shape[1:]:
         raise FileError("the output's sizes behind the batch must be known", layer=info.name)
-    features = [int(s or 1) for s in shape[1:]]
-    if len(features) == len(given.patch) + 1 and all(s == 1 for s in features[1:]):
-        features = features[:1]  # (N, D, 1, 1): the map takes the place of the single positions
-    rank, depth = len(counts), len(features)
+    rank = len(counts)
+    features, in_front = map_place([int(s or 1) for s in shape[1:]], rank, given.channels_last)
+    depth = len(features)
     apart = write.emit("Reshape", [vector, write.target([samples, *counts, *features])])
     # (N, *map, *features) -> (N, *features, *map) where channels come first
     order = [0, *range(rank + 1, rank + 1 + depth), *range(1, rank + 1)]
-    if given.channels_last or not features:
+    if in_front or not features:
         write.nodes[-1].output[0] = info.name
     else:
         write.emit("Transpose", [apart], info.name, perm=order)
@@ -217,7 +216,7 @@ def _restored(
     positions: list[int | str] = [c if isinstance(c, int) else n for c, n in zip(counts, free, strict=True)]
     if size is None:
         positions = list(free)
-    dims = [*positions, *features] if given.channels_last else [*features, *positions]
+    dims = [*positions, *features] if in_front else [*features, *positions]
     return helper.make_tensor_value_info(
         info.name, tensor.elem_type, [batch if batch is not None else "batch", *dims]
     )

@@ -18,6 +18,7 @@ from .compare import Comparison, Verdict, tolerance_for
 from .errors import FileError, MachineError, RequestError
 from .evidence import Check, Place, described, overall
 from .execute import Session
+from .inputs import map_place
 from .model import Model
 
 Array = NDArray[Any]
@@ -202,23 +203,16 @@ def _arranged(
 ) -> Array | str:
     """A map as ``(N, *positions, *rest)`` where the reference gives ``(N, *rest)``, or what is wrong.
 
-    The positions stand behind ``rest`` in a channels-first network and in front of it in a channels-last
-    one; where ``rest`` has an axis of one for each spatial axis (a global pool that keeps them), they stand
-    in their place.
+    Where ``rest`` has a single position for each spatial axis, the map may stand in their place; else it stands behind
+    all of ``rest`` in a channels-first network, and in front of it in a channels-last one.
     """
     rank = len(counts)
-    if channels_first:
-        spatial = range(output.ndim - rank, output.ndim)
-        singles, others = rest[-rank:], rest[:-rank]
-    else:
-        spatial = range(1, rank + 1)
-        singles, others = rest[:rank], rest[rank:]
-    if output.ndim == 1 + len(rest) and len(rest) >= rank and set(singles) == {1}:
-        features = others
-    elif output.ndim == 1 + len(rest) + rank:
-        features = rest
-    else:
+    features, in_front = map_place(rest, rank, not channels_first)
+    if output.ndim != 1 + len(features) + rank:
+        features, in_front = rest, not channels_first
+    if output.ndim != 1 + len(features) + rank:
         return f"the map of {('N', *rest)} has {1 + len(rest) + rank} axes, not {output.shape}"
+    spatial = range(1, rank + 1) if in_front else range(output.ndim - rank, output.ndim)
     arranged = np.moveaxis(output, list(spatial), list(range(1, rank + 1)))
     expected = (len(output), *counts, *features)
     if arranged.shape != expected:

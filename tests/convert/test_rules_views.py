@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from dense2conv.convert.errors import FileError
+from dense2conv.convert.verification import verify
 
 from .nets import FLOAT, INT64, Net, assert_map, left
 
@@ -346,6 +347,35 @@ def test_numbers_computed_from_the_size_of_the_patch():
     count = net("Div", net("Size", x), gathered(net, x, 0))
     y = net.dense(net("Mul", x, net("Cast", count, to=FLOAT)), inputs=SIZE)
     assert_map(net.model(y))
+
+
+OUTPUTS = {  # axes of one element that the output has beside (N, D): where the map stands, what else is left
+    "(N, D, 1, 1)": ([2, 3], "behind", ()),
+    "(N, 1, 1, D)": ([1, 2], "in front", ()),
+    "(N, 1, D)": ([1], "as the input", (0,)),
+    "(N, D, 1)": ([2], "as the input", (1,)),
+    "(N, 1, D, 1)": ([1, 3], "as the input", (0, 2)),
+}
+
+
+@pytest.mark.parametrize("method", ["conv", "patches"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(("axes", "place", "left_over"), OUTPUTS.values(), ids=OUTPUTS)
+def test_outputs_with_axes_of_one(axes, place, left_over, last, method):
+    """A single position an axis is where the map goes, whatever the input's layout; other axes of one stay."""
+    net = Net((None, 9, 8, 2) if last else (None, 2, 9, 8))
+    x = net("Transpose", "x", perm=[0, 3, 1, 2]) if last else "x"
+    y = net.dense(net.flat(net("Tanh", net.conv(x))), 5)
+    model = net.model(net.axes("Unsqueeze", y, axes))
+    in_front = last if place == "as the input" else place == "in front"
+    conversion = assert_map(model, axes=(1, 2) if last else (2, 3), last=in_front, method=method)
+    features = [1] * (len(left_over) + 1)
+    features[next(i for i in range(3) if i not in left_over)] = 5
+    dims = conversion.map.proto.graph.output[0].type.tensor_type.shape.dim
+    sizes = [d.dim_value or "map" for d in dims]
+    assert sizes[1:] == (["map"] * 2 + features if in_front else features + ["map"] * 2)
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    assert report.verdict == "equivalent", report.checks[-1].text
 
 
 def test_output_types():
