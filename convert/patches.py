@@ -23,6 +23,7 @@ from onnx import (
     ValueInfoProto,
     helper,
     numpy_helper,
+    shape_inference,
 )
 
 from .constants import Constants, opset_of
@@ -123,7 +124,10 @@ def patches(model: Model, given: Input, size: Sequence[int] | None, batch: int |
     renamed = {given.name: stacked} | {o.name: write.name("vector") for o in graph.output}
     for node in graph.node:
         _rename(node, renamed)
-    outputs = [_restored(write, o, renamed[o.name], given, cut[0], counts, size, batch) for o in graph.output]
+    outputs = [
+        _restored(write, o, renamed[o.name], given, cut[0], counts, size, batch)
+        for o in _outputs_on_a_patch(model, given)
+    ]
     nodes = [*front, *graph.node, *write.nodes]
     for group in (graph.node, graph.output, graph.value_info):
         del group[:]
@@ -199,8 +203,8 @@ def _restored(
 ) -> ValueInfoProto:
     """Append what puts the vectors of one output back on the map, and return the output's description."""
     tensor = info.type.tensor_type
-    shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-    if not tensor.HasField("shape") or not shape or None in shape[1:]:
+    shape = _sizes(info)
+    if shape is None or None in shape[1:]:
         raise FileError("the output's sizes behind the batch must be known", layer=info.name)
     rank = len(counts)
     features, in_front = map_place([int(s or 1) for s in shape[1:]], rank, given.channels_last)
@@ -220,6 +224,33 @@ def _restored(
     return helper.make_tensor_value_info(
         info.name, tensor.elem_type, [batch if batch is not None else "batch", *dims]
     )
+
+
+def _sizes(info: ValueInfoProto) -> list[int | None] | None:
+    """Return a value's sizes, ``None`` for a free one; ``None`` where not even their number is known, or none is."""
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape") or not tensor.shape.dim:
+        return None
+    return [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+
+
+def _outputs_on_a_patch(model: Model, given: Input) -> list[ValueInfoProto]:
+    """Return the network's outputs; where their sizes are free because the input's are, as onnx infers them."""
+    outputs = list(model.proto.graph.output)
+    if all(None not in (_sizes(o) or [None])[1:] and _sizes(o) for o in outputs):
+        return outputs
+    proto = ModelProto()
+    proto.CopyFrom(model.proto)
+    for info in proto.graph.input:
+        if info.name == given.name:
+            dims = info.type.tensor_type.shape.dim
+            for axis, pixels in zip(given.spatial_axes, given.patch, strict=True):
+                dims[axis].dim_value = pixels
+            dims[0].dim_value = given.shape[0] or 1  # one sample: what is left for a -1 is known then
+    for group in (proto.graph.value_info, proto.graph.output):
+        for info in group:
+            info.type.tensor_type.ClearField("shape")
+    return list(shape_inference.infer_shapes(proto, data_prop=True).graph.output)
 
 
 def _free_batch(model: Model, graph: GraphProto, given: Input, write: "_Writer") -> None:

@@ -54,6 +54,29 @@ def test_a_reshape_of_a_weight_is_not_one_of_the_batch(target):
     assert_patches(net.model(y))
 
 
+def by_a_computed_shape(net, x):
+    batch = net("Gather", net("Shape", x), net.integers(0))
+    return net("Reshape", x, net("Concat", batch, net.integers(-1), axis=0))
+
+
+@pytest.mark.parametrize("declared", ["nothing", "names"])
+@pytest.mark.parametrize("head", ["dense", "pool"])
+def test_outputs_whose_sizes_the_file_leaves_free(head, declared):
+    """With dynamic axes exporters leave the output's sizes free too; on a patch they are known."""
+    net = Net((None, 2, "rows", "columns"))
+    x = net("InstanceNormalization", net.conv(), net.weight(3, fan=1), net.weight(3, fan=1))
+    if head == "dense":
+        y = net.dense(by_a_computed_shape(net, x), inputs=K)
+    else:
+        y = by_a_computed_shape(net, net("GlobalMaxPool", x))
+    model = net.model(y)
+    shape = model.proto.graph.output[0].type.tensor_type.shape
+    del shape.dim[:]
+    if declared == "names":
+        shape.dim.add().dim_param, shape.dim.add().dim_param = "samples", "sizes"
+    assert_patches(model, patch=(9, 8))
+
+
 def test_a_constant_that_is_not_computed():
     """Range, Expand and Tile are not computed: no convolution, but the network runs on patches as it is."""
     net = Net()
