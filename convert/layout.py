@@ -94,8 +94,11 @@ class Layout:
         return replace(self, dims=tuple(self.dims[i] for i in order))
 
     def squeezed(self, axes: Sequence[int] | None) -> "Layout":
-        """Return the layout without the dimensions ``axes`` (default: all of size one), which must have size one."""
-        empty = {i for i, dim in enumerate(self.dims) if not dim}
+        """Return the layout without the dimensions ``axes`` (default: all of size one), which must have size one.
+
+        A batch of one is such a dimension too.
+        """
+        empty = {i for i, size in enumerate(self.shape) if size == 1}
         drop = empty if axes is None else {self.axis(a) for a in axes}
         for i in drop:
             if self.shape[i] != 1:

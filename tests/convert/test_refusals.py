@@ -366,6 +366,20 @@ def test_a_grid_as_the_output():
         convert(model)
 
 
+def test_a_batch_of_one_that_is_squeezed_away():
+    """Squeeze without axes takes the batch with it: (D,) is no batch of vectors, and its axis 0 is the features."""
+    net = Net((1, 2, 9, 8))
+    x = net("Squeeze", net("GlobalAveragePool", trunk(net)))
+    y = net("Softmax", net("MatMul", x, net.weight(3, 4)), axis=0)
+    model = net.model(y)
+    assert run(serialised(model), np.ones((1, 2, 9, 8), np.float32))[y].shape == (4,)
+    with pytest.raises(FileError, match="does not have the batch in front") as caught:
+        convert(model)
+    assert caught.value.layer == y
+    pair = Net((2, 2, 9, 8))  # a batch of two stays
+    assert_map(pair.model(pair("Softmax", pair("Squeeze", pair("GlobalAveragePool", trunk(pair))), axis=1)))
+
+
 def test_flattened_features_as_the_output():
     """(N, K) of a whole map: not one vector of a position."""
     net = Net()
