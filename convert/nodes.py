@@ -54,6 +54,20 @@ def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
     return frozenset(o for n in nodes for o in n.output)
 
 
+def read_nodes(model: Model) -> list[NodeProto]:
+    """Return the sorted nodes that the graph's outputs depend on: what nothing reads decides nothing."""
+    nodes = sorted_nodes(model)
+    computed = graph_names(nodes)
+    read = {output.name for output in model.proto.graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            kept.append(node)
+            read.update(i for i in node.input if i)
+            read |= captured(node, computed)
+    return kept[::-1]
+
+
 def captured(node: NodeProto, names: Container[str]) -> set[str]:
     """Return those of ``names`` that the graphs inside a node read from outside."""
     found: set[str] = set()

@@ -22,7 +22,7 @@ from .graph import Builder, Value
 from .inputs import Input, assumptions, network_input, shown
 from .layout import BATCH, SPACE, Factor, Layout, LayoutError, channel
 from .model import Model
-from .nodes import captured, graph_names, label, sorted_nodes
+from .nodes import captured, graph_names, label, read_nodes
 from .ops import KEPT, OPERATORS
 from .ops.affine import READERS, waiting
 from .step import Operand, Refusal, Step, Unknown
@@ -110,7 +110,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
     start = _canonical_input(_start(given), given, builder)
     values: dict[str, Operand] = {given.name: start}
     trace = Trace(given, opset, builder, {}, [], 0, [], [set() for _ in given.patch], values)
-    for node in sorted_nodes(model):
+    for node in read_nodes(model):
         operands = [values[i] for i in (*node.input, *captured(node, values)) if i in values]
         if not operands:
             continue

@@ -522,6 +522,17 @@ def test_what_lies_behind_a_refusal_is_not_judged():
     assert [layer.reason for layer in behind] == ["it comes behind gate"] * 2
 
 
+def test_what_no_output_reads_decides_nothing():
+    """A branch that is left over from training: neither its refusal nor its pads nor its stride are the map's."""
+    net = Net()
+    x = trunk(net)
+    y = head(net, x)
+    head(net, net("InstanceNormalization", x, net.weight(3, fan=1), net.weight(3, fan=1), name="dead"))
+    head(net, net.conv(x, pads=[1, 1, 1, 1], strides=[3, 2], name="dead_too"))
+    conversion = assert_map(net.model(y), natural=(1, 1))
+    assert not {"dead", "dead_too"} & {layer.name for layer in conversion.analysis.layers}
+
+
 def test_a_batch_that_is_used_as_a_number():
     """The file divides by its batch: on a patch's batch that is another number than on the map's."""
     net = Net()
