@@ -35,6 +35,8 @@ _GAINS = (
     64.0,
 )  # how large the random inputs are: a larger one wakes units that a bias puts to sleep
 
+_COARSE = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+
 
 @dataclass
 class Trial:
@@ -61,15 +63,25 @@ class Trial:
                     raise FileError(f"axis {axis} of the input must have a size", file=self.model.path)
         self.shape = [n or 1 for n in shape]
         self.elements = prod(self.shape[1:])
-        kinds = [v.dtype for v in (self.input, *self.ours.outputs)]
-        half = "float16" in kinds or any(
-            node.op_type == "Cast"
-            and any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in node.attribute)
-            for node in self.model.proto.graph.node
-        )
-        self.tolerance = tolerance_for("float16") if half else None
+        self.tolerance = self._coarsest()
         self.kinds = {v.name: v.dtype for v in self.ours.outputs}
         self.gain = self._probe()
+
+    def _coarsest(self) -> float | None:
+        """The tolerance of the coarsest floating-point type that the network computes in; ``None`` without any.
+
+        A network that ends with a Cast to float64 has rounded as float32 does all the way up to it.
+        """
+        kinds = {v.dtype for v in (self.input, *self.ours.outputs)}
+        targets = {
+            a.i
+            for node in self.model.proto.graph.node
+            if node.op_type == "Cast"
+            for a in node.attribute
+            if a.name == "to"
+        }
+        kinds |= {name for name, target in _COARSE.items() if target in targets}
+        return max((tolerance_for(name) for name in _COARSE if name in kinds), default=None)
 
     def _probe(self) -> float:
         """The first gain at which every output of the reference changes with its input, or the smallest.

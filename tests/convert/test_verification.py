@@ -221,6 +221,23 @@ def test_float16():
     assert check(report, "windows").figures["y"].tolerance == 1e-2
 
 
+@pytest.mark.parametrize(("inside", "tolerance"), [(FLOAT, 1e-4), (TensorProto.FLOAT16, 1e-2)])
+@pytest.mark.parametrize("given", [FLOAT, TensorProto.DOUBLE])
+def test_an_output_in_a_finer_type_than_the_network_computes_in(given, inside, tolerance):
+    """float64 at the end, or at both ends: the rounding is that of the type between them."""
+    net = Net(kind=given)
+    x = net("Cast", "x", to=inside)
+    net.kind = inside
+    x = net.flat(net("Tanh", net.conv(x, channels=2)))
+    w = net.weight(3, 126)
+    net.kind = given
+    model = net.model(net("Cast", net("Gemm", x, w, transB=1), to=TensorProto.DOUBLE))
+    conversion = assert_map(model, tolerance=tolerance)
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    assert report.verdict is EQUIVALENT
+    assert [f.tolerance for f in check(report, "windows").figures.values()] == [tolerance]
+
+
 def test_the_seed_decides_the_inputs():
     made = pair()
     first, again, other = (made.verify(seed=seed).to_json()["checks"] for seed in (1, 1, 2))
