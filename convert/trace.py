@@ -151,6 +151,8 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
         notes = step.notes or [("kept", KEPT[OPERATORS[node.op_type].behaviour])]
         trace.layers.extend(Layer(name, node.op_type, action, reason) for action, reason in notes)
         values.update((o, r) for o, r in zip(node.output, results, strict=False) if o and r is not None)
+    if not graph.output:
+        raise FileError("a network must have an output, this graph has none")
     for output in graph.output:
         if output.name not in values:
             raise FileError("a network's output must depend on its input", layer=output.name)

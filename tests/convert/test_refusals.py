@@ -416,6 +416,14 @@ def test_an_output_that_does_not_depend_on_the_input():
         convert(net.model(y, net("Identity", net.weight(3, 3))))
 
 
+def test_no_output_at_all():
+    net = Net()
+    model = net.model(head(net, trunk(net)))
+    del model.proto.graph.output[:]
+    with pytest.raises(FileError, match="must have an output"):
+        convert(model)
+
+
 def test_nothing_to_slide_over():
     net = Net((None, 12))
     with pytest.raises(NegativeAnswer, match="nothing to convert"):
