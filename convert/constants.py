@@ -22,7 +22,10 @@ LARGEST_COMPUTED = 1 << 22
 
 
 class NotComputed(FileError):  # noqa: N818 - a limit of this library, not a fault of the file
-    """A constant that is not computed here: too many elements, or an operator whose output may be of any size."""
+    """A constant that is not computed here.
+
+    It has too many elements, or its operator's output may be of any size, or onnx's reference does not compute it.
+    """
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -97,7 +100,7 @@ class Constants:
         """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
 
         Raises ``KeyError`` where it depends on the network's input, ``NotComputed`` where computing it would
-        take more memory than shape arithmetic needs, ``FileError`` where an operator rejects its operands.
+        take more memory than shape arithmetic needs, or where onnx's reference does not compute it.
         """
         if name in self._known:
             return self._known[name]
@@ -163,7 +166,7 @@ class Constants:
             raise NotComputed(
                 f"the output of {node.op_type} {why}: it is not computed",
                 layer=node.name or node.output[0],
-                hint="fold the file's constants first, for instance with onnxsim or onnxslim",
+                hint=_FOLD,
             )
         from onnx.reference import ReferenceEvaluator
 
@@ -181,11 +184,15 @@ class Constants:
         try:
             return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, feeds)]
         except Exception as error:  # the reference raises whatever numpy does
-            raise FileError(
-                f"{node.op_type} cannot be computed from its constants: {error}",
+            reason = " ".join(str(error).split())
+            raise NotComputed(
+                f"{node.op_type} cannot be computed from its constants: {reason}",
                 layer=node.name or node.output[0],
+                hint=_FOLD,
             ) from error
 
+
+_FOLD = "fold the file's constants first, for instance with onnxsim or onnxslim"
 
 # Operators whose output may be any size whatever their inputs: never computed.
 _UNBOUNDED = frozenset(

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto
 
 from dense2conv.convert.conversion import convert
-from dense2conv.convert.errors import RequestError
+from dense2conv.convert.errors import FileError, RequestError
 
 from .nets import Net, assert_map
 
@@ -84,6 +84,17 @@ def test_a_constant_that_is_not_computed():
     numbers = net("Div", net("Cast", numbers, to=TensorProto.FLOAT), net.tensor(100.0, np.float32))
     y = net.dense(net("Add", net.flat(net("Tanh", net.conv())), numbers), inputs=K)
     assert_patches(net.model(y))
+
+
+def test_a_constant_that_onnx_does_not_compute():
+    """onnx's reference has no DequantizeLinear of operator set 17; ONNX Runtime has."""
+    net = Net()
+    numbers = net.tensor(net.random.integers(-9, 9, (K, 4)), np.int8)
+    weight = net("DequantizeLinear", numbers, net.tensor(0.1, np.float32), net.tensor(0, np.int8))
+    model = net.model(net("Gemm", net.flat(net("Tanh", net.conv())), weight))
+    assert_patches(model)
+    with pytest.raises(FileError, match="DequantizeLinear cannot be computed"):
+        convert(model)
 
 
 def recurrent(net):

@@ -241,6 +241,11 @@ REFUSED = {  # builder, what the reason says
         ),
         "constant of the_expand[0-9]*: the output of Expand may be of any size",
     ),
+    "a constant that onnx does not compute": (
+        lambda net: net("Add", head(net, trunk(net)), net("Unique", net.weight(9, fan=1), domain="", name="odd",
+                                                          axis=7), name="gate"),
+        "constant of odd: Unique cannot be computed from its constants",
+    ),
     "a constant a position, then a pool": (
         lambda net: net.flat(net("GlobalAveragePool", net("Mul", trunk(net), net.weight(7, 6, fan=1)), name="gate")),
         "position",
