@@ -157,9 +157,7 @@ def _one(
             raise NegativeAnswer(
                 f"the proof failed, nothing was written: {report.verdict.value}: {failed.name}: {failed.text}",
                 file=source,
-                hint="if the network is fine, this is a bug in dense2conv: please report it with the network"
-                if report.verdict.value == "different"
-                else "outputs that never vary prove nothing; --no-verify writes the map without a proof",
+                hint=_why_the_proof_failed(conversion, report),
             )
     write_model(conversion.map, out, force=force, inputs=[source])
     at_work_on("")
@@ -167,6 +165,18 @@ def _one(
     if format != "json":
         _show(source, out, conversion, report, format)
     return document, 0
+
+
+def _why_the_proof_failed(conversion: "Conversion", report: "Report") -> str:
+    """What to make of a proof that failed."""
+    if report.verdict.value != "different":
+        return "outputs that never vary prove nothing; --no-verify writes the map without a proof"
+    if conversion.method == "patches":
+        return (
+            "patches run side by side in one batch: if the network holds a batch of its own inside, for instance in a "
+            "first state, export it with a free batch; else please report this, with the network"
+        )
+    return "if the network is fine, this is a bug in dense2conv: please report it with the network"
 
 
 def _inexact(conversion: "Conversion", source: str) -> NegativeAnswer:

@@ -69,6 +69,38 @@ def test_size_and_batch_fix_the_interface(tmp_path: Path) -> None:
     assert not {n.op_type for n in graph.node} & {"Shape", "Reshape", "Flatten", "Gemm"}
 
 
+def test_patches_of_a_network_with_a_batch_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An LSTM whose first state is for one series takes no two patches at a time: that is said, and nothing written."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w": random.standard_normal((1, 16, 8)),
+        "r": random.standard_normal((1, 16, 4)),
+        "state": np.zeros((1, 1, 4)),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["steps", "w", "r", "", "", "state", "state"], ["", "last"], hidden_size=4),
+        helper.make_node("Reshape", ["last", "shape"], ["y"]),
+    ]
+    tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]
+    tensors.append(numpy_helper.from_array(np.array([-1, 4]), "shape"))
+    graph = helper.make_graph(
+        nodes,
+        "recurrent",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 30, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        tensors,
+    )
+    source, out = tmp_path / "lstm.onnx", tmp_path / "map.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
+    assert run(["convert", str(source), str(out), "--method", "patches", "--order", "LC"]) == 1
+    said = capsys.readouterr().err
+    assert "export it with a free batch" in said
+    assert not out.exists()
+
+
 def test_the_report_has_the_layers_and_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, report = tmp_path / "map.onnx", tmp_path / "report.json"
     assert run(["convert", str(CLASSIFIER), str(out), "--report", str(report), "--format", "json"]) == 0
