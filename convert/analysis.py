@@ -70,6 +70,12 @@ class Analysis:
         """The layers that are why the network is not convertible."""
         return self.trace.refusals
 
+    def exactness_on(self, size: Sequence[int] | None) -> str:
+        """Return how exact the map is on inputs of ``size``: on a patch, the pads stand where they stood."""
+        if self.exactness == BORDER_EFFECT and size is not None and tuple(size) == self.patch:
+            return EXACT
+        return self.exactness
+
     def positions(self, size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
         """Return the map's size on an input: ``(H - P) // s + 1`` on each axis, 0 below the patch."""
         return tuple(

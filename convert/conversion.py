@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .. import __version__
-from .analysis import BORDER_EFFECT, EXACT, NOT_CONVERTIBLE, Analysis, audit
+from .analysis import EXACT, NOT_CONVERTIBLE, Analysis, audit
 from .assemble import assemble
 from .errors import FileError, RequestError
 from .graph import Rewrite
@@ -60,7 +60,7 @@ def convert(
     """
     analysis = audit(model, patch, order)
     if method == "exact":
-        method = "conv" if analysis.exactness == EXACT else "patches"
+        method = "conv" if analysis.exactness_on(size) == EXACT else "patches"
     wanted = resolved_stride(analysis, stride, method)
     if size is not None:
         checked_size(analysis, size)
@@ -82,9 +82,7 @@ def convert(
         _checked_stride(analysis, wanted)
         trace = follow(model, analysis.trace.input, wanted)
         built = assemble(model, trace, size, batch)
-        exactness, rewrites = analysis.exactness, tuple(trace.builder.rewrites)
-    if analysis.exactness == BORDER_EFFECT and size is not None and tuple(size) == analysis.patch:
-        exactness = EXACT  # the pads stand where they stood
+        exactness, rewrites = analysis.exactness_on(size), tuple(trace.builder.rewrites)
     conversion = Conversion(model, built, analysis, method, wanted, exactness, rewrites)
     _describe(conversion)
     return conversion

@@ -146,6 +146,37 @@ def test_method_exact_takes_patches_where_the_convolution_is_not(tmp_path: Path)
     assert "Gemm" not in {n.op_type for n in onnx.load(out).graph.node}
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "status"),
+    [
+        ("t06_residual_same.onnx", ["--size", "20x20"], 0),  # its pads stand where they stood
+        ("t06_residual_same.onnx", ["--size", "20x21"], 1),
+        ("t06_residual_same.onnx", [], 1),
+        ("t06_residual_same.onnx", ["--method", "exact"], 0),
+        ("t15_se.onnx", ["--method", "patches"], 0),
+        ("t15_se.onnx", ["--method", "exact"], 0),
+    ],
+)
+def test_a_dry_run_says_what_the_conversion_says(
+    tmp_path: Path, model: str, options: list[str], status: int
+) -> None:
+    source, out = REFERENCES / model, tmp_path / "map.onnx"
+    assert run(["convert", str(source), "-n", "--strict", *options]) == status
+    assert run(["convert", str(source), str(out), "--strict", *options]) == status
+    assert out.exists() is not bool(status)
+
+
+def test_exact_takes_the_convolution_where_that_is_exact_at_the_size_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "map.onnx"
+    source = str(REFERENCES / "t06_residual_same.onnx")
+    for size, method in (("20x20", "conv"), ("40x40", "patches")):
+        options = ["--method", "exact", "--size", size, "--format", "json", "--force"]
+        assert run(["convert", source, str(out), *options]) == 0
+        assert json.loads(capsys.readouterr().out)["method"] == method
+
+
 def test_dry_run_and_audit_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", "-n", str(CLASSIFIER)]) == 0
     dry = capsys.readouterr()
