@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("verify", "Run two networks and compare them, window by window."),
     "shapes": ("shapes", "Print the layer table: sizes, neurons, parameters, receptive fields."),
     "calc": ("calc", "Work out one layer, or solve for what is left open."),
+    "locate": ("locate", "Say which pixels a neuron sees, or which neurons see a pixel."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 

@@ -18,7 +18,7 @@ from ..shapecalc.layers import Effect, Layer, Read, Value, effect, slidings
 from ..shapecalc.readings import Beyond, Interpolated, Mirrored, Shifted, Transposed
 from ..shapecalc.runtimes import Padding, disagreements
 from ..shapecalc.window import Window
-from .constants import Constants, attributes, axes_of
+from .constants import Constants, NotComputed, attributes, axes_of
 from .dims import Dim, Dims, broadcast, fresh, regrouped, sizes
 from .model import Array
 from .ops import OPERATORS
@@ -65,7 +65,7 @@ class Node:
             return None
         try:
             return self.constants.value(inputs[index])
-        except KeyError:
+        except (KeyError, NotComputed):
             raise NoRule from None
 
     def operand(self, index: int) -> Dims:

@@ -23,7 +23,7 @@ from .dims import Dim, Dims, fresh, positions, sizes
 from .errors import FileError, RequestError
 from .inputs import shown
 from .model import Model
-from .nodes import captured, label, sorted_nodes
+from .nodes import captured, label, read_nodes
 from .shape_rules import RULES, Found, Node, NoRule
 
 # Operands that are settings, not stored numbers of a layer.
@@ -151,7 +151,7 @@ class _Walk:
 
     def network(self) -> Network:
         """Walk, and return the layers on the axes that something slides over."""
-        for node in sorted_nodes(self.model):
+        for node in read_nodes(self.model):
             if (
                 node.op_type in ("Shape", "Size")
                 and node.domain in ("", "ai.onnx")

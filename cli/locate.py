@@ -1,0 +1,225 @@
+"""``dense2conv locate``: which pixels a neuron sees, and which neurons see a pixel."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..convert.errors import RequestError
+from ..shapecalc.notation import ranges
+from ..shapecalc.receptive import ReceptiveField
+from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
+from .output import Column, check_reports, say, show, write_reports
+from .sources import network_of, notation, source_options
+
+if TYPE_CHECKING:
+    from ..shapecalc.network import Network
+
+_BOX = (
+    Column("axis"),
+    Column("neuron"),
+    Column("first", "first pixel"),
+    Column("last", "last pixel"),
+    Column("before", "pads before"),
+    Column("after", "pads after"),
+    Column("pixels", "pixels read"),
+)
+_NEURONS = (
+    Column("layer"),
+    Column("kind"),
+    Column("axis"),
+    Column("neurons"),
+    Column("count"),
+    Column("of"),
+)
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
+    """``row,column``, one number an axis."""
+
+    name = "row,column"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """The name as it is."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The numbers; ``BadParameter`` for anything else."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no place: row,column as 3,5, or one number an axis", param, ctx)
+
+
+PLACE = _Place()
+
+
+@click.command("locate", epilog=notation())
+@source_options
+@click.option("--layer", metavar="L", help="A layer by its name, the end of its name, or its number.")
+@click.option("--at", type=PLACE, help="The place of a neuron in --layer: what does it see?")
+@click.option("--pixel", type=PLACE, help="A pixel of the input: which neurons see it?")
+@from_option
+@click.option("--plot", metavar="FILE.png|.svg", help="Draw it (1-D and 2-D).")
+@click.option("--image", metavar="FILE", help="Draw it on this image.")
+@force_option
+@report_option
+@format_option
+def command(
+    source: str,
+    given: str | None,
+    size: tuple[int, ...] | None,
+    batch: int | None,
+    runtime: str,
+    layer: str | None,
+    at: tuple[int, ...] | None,
+    pixel: tuple[int, ...] | None,
+    first: int,
+    plot: str | None,
+    image: str | None,
+    force: bool,
+    reports: tuple[str, ...],
+    format: str,  # noqa: A002
+) -> None:
+    """Say which pixels of the input a neuron sees, or which neurons see a pixel.
+
+    A neuron's box reaches into the pads; the pixels read are those inside the image. With dilation, or a stride larger
+    than the kernel, not every pixel of the box is read.
+
+    \b
+    dense2conv locate classifier.onnx --layer Conv_2 --at 3,5
+    dense2conv locate --input 64x64x3 "conv 4x4 8 same, maxpool 8x8" --pixel 40,17 --from 1
+    """
+    if (at is None) == (pixel is None):
+        raise RequestError(
+            "say --at (a neuron) or --pixel, and not both", hint="for instance --layer conv1 --at 3,5"
+        )
+    if at is not None and layer is None:
+        raise RequestError("a neuron is in a layer", hint="say --layer")
+    if image is not None and plot is None:
+        raise RequestError("--image is what --plot draws on", hint="say --plot FILE.png")
+    check_reports(reports, force=force, inputs=[source])
+    if plot is not None:
+        from ..convert.atomic import check_output
+        from .plot import check_plot
+
+        check_plot(plot, image)
+        check_output(plot, force=force, inputs=[source, *([image] if image else [])])
+    network = network_of(source, given, size, batch, runtime)
+    if not network.sizes:
+        raise RequestError("no layer of this network slides over its input, so no neuron has a place in it")
+    index = None if layer is None else network.find(layer, first=first)
+    if at is not None and index is not None:
+        document, rows = _seen(network, index, at, first)
+        columns: Sequence[Column] = _BOX
+    else:
+        assert pixel is not None
+        document, rows = _seeing(network, index, pixel, first)
+        columns = _NEURONS
+    if plot is not None:
+        from .plot import draw
+
+        draw(plot, document, network.sizes, image=image, force=force, inputs=[source])
+    show(format, document, rows, columns)
+    write_reports(reports, document, force=force, inputs=[source])
+    if plot is not None:
+        say(f"drew {plot}")
+
+
+def _names(network: "Network") -> Sequence[str]:
+    return SPATIAL_AXES.get(len(network.sizes)) or [str(i) for i in range(len(network.sizes))]
+
+
+def _inside(place: tuple[int, ...], sizes: Sequence[int], first: int, what: str) -> tuple[int, ...]:
+    """A place counted from 0, checked to be there."""
+    if len(place) != len(sizes):
+        raise RequestError(f"a {what} has a number for each of {len(sizes)} axes, but {len(place)} are given")
+    for number, size in zip(place, sizes, strict=True):
+        if not first <= number < size + first:
+            raise RequestError(
+                f"a {what} is counted from {first} to {size + first - 1} here, there is no {number}"
+            )
+    return tuple(number - first for number in place)
+
+
+def _seen(
+    network: "Network", index: int, at: tuple[int, ...], first: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What one neuron sees."""
+    node = network.nodes[index]
+    place = _inside(at, node.sizes, first, "neuron")
+    read = network.pixels(index, place)
+    axes = []
+    for i, (field, pixels) in enumerate(zip(network.fields[index], read, strict=True)):
+        span = field.span(place[i]) if isinstance(field, ReceptiveField) else None
+        inside = sorted(pixels)
+        if span is None and inside:
+            span = (inside[0], inside[-1])
+        axis: dict[str, Any] = {
+            "axis": _names(network)[i],
+            "neuron": at[i],
+            "size": network.sizes[i],
+            "box": None if span is None else [span[0] + first, span[1] + first],
+            "clipped": [inside[0] + first, inside[-1] + first] if inside else None,
+            "pixels": len(inside),
+            "whole": len(inside) == network.sizes[i],
+            "ranges": ranges([pixel + first for pixel in inside]),
+        }
+        axes.append(axis)
+    document = {"layer": node.name, "kind": node.kind, "at": list(at), "from": first, "axes": axes}
+    rows = []
+    for axis in axes:
+        row = {"axis": axis["axis"], "neuron": axis["neuron"], "pixels": axis["ranges"] or "none"}
+        if axis["box"] is not None:
+            low, high = axis["box"]
+            row |= {"first": low, "last": high}
+            row |= {"before": max(first - low, 0), "after": max(high - (axis["size"] + first - 1), 0)}
+        rows.append(row)
+    return document, rows
+
+
+def _seeing(
+    network: "Network", index: int | None, pixel: tuple[int, ...], first: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Which neurons see one pixel, in one layer or in all."""
+    place = _inside(pixel, network.sizes, first, "pixel")
+    layers, rows = [], []
+    for i, sets in enumerate(network.neurons(place)):
+        if index not in (None, i):
+            continue
+        node = network.nodes[i]
+        axes = []
+        for name, found, size, field in zip(
+            _names(network), sets, node.sizes, network.fields[i], strict=True
+        ):
+            neurons = [neuron + first for neuron in sorted(found)]
+            spans = [span for n in found if isinstance(field, ReceptiveField) and (span := field.span(n))]
+            box = (
+                [min(low for low, _ in spans) + first, max(high for _, high in spans) + first]
+                if spans
+                else None
+            )
+            axes.append(
+                {
+                    "axis": name,
+                    "neurons": neurons,
+                    "ranges": ranges(neurons) or "none",
+                    "count": len(neurons),
+                    "of": size,
+                    "box": box,
+                }
+            )
+            rows.append(
+                {
+                    "layer": node.name,
+                    "kind": node.kind,
+                    "axis": name,
+                    "neurons": ranges(neurons) or "none",
+                    "count": len(neurons),
+                    "of": size,
+                }
+            )
+        layers.append({"layer": node.name, "kind": node.kind, "axes": axes})
+    return {"pixel": list(pixel), "from": first, "layers": layers}, rows
