@@ -48,6 +48,8 @@ class DenseLayer:
     bias: Array | None = None
 
     def __post_init__(self) -> None:
+        if not self.weight.size:
+            raise RequestError(f"a dense weight has one value or more, not the shape {self.weight.shape}")
         if self.bias is not None and self.bias.shape != (self.units,):
             raise RequestError(f"a bias has one value a unit: ({self.units},), not {self.bias.shape}")
 
@@ -91,7 +93,8 @@ def correlating(kernel: Array, layout: str, flip: bool) -> Array:
 def convolution(kernel: Array, bias: Array | None, stride: Sequence[int]) -> Model:
     """A network of one Conv, input ``patch``, output ``map``: no padding, free batch and spatial axes.
 
-    ``kernel`` is ``(O, C, *spatial)``. Raises ``RequestError`` for a type that ONNX Runtime cannot convolve.
+    ``kernel`` is ``(O, C, *spatial)``. Raises ``RequestError`` for a type that ONNX Runtime cannot convolve, and
+    for a bias that the kernel's type cannot hold.
     """
     kernel = kernel.astype(kernel.dtype.newbyteorder("="), copy=False)
     data_type = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}.get(kernel.dtype.name)
@@ -104,7 +107,7 @@ def convolution(kernel: Array, bias: Array | None, stride: Sequence[int]) -> Mod
     tensors = [TensorProto(name="kernel", data_type=data_type, dims=kernel.shape)]
     if bias is not None:
         inputs.append("bias")
-        tensors.append(numpy_helper.from_array(bias.astype(kernel.dtype), "bias"))
+        tensors.append(numpy_helper.from_array(_bias_as(bias, kernel.dtype), "bias"))
     spatial = kernel.shape[2:]
     axes = _AXES.get(len(spatial), tuple(f"size{i}" for i in range(len(spatial))))
     node = helper.make_node("Conv", inputs, ["map"], "conv", kernel_shape=spatial, strides=list(stride))
@@ -126,6 +129,18 @@ def convolution(kernel: Array, bias: Array | None, stride: Sequence[int]) -> Mod
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
     return Model(proto, {"kernel": kernel})
+
+
+def _bias_as(bias: Array, dtype: "np.dtype[Any]") -> Array:
+    """The bias in the kernel's type, which ONNX asks of it; ``RequestError`` where that would change a value."""
+    with np.errstate(over="ignore"):  # float16 ends at 65,504: what becomes infinite is refused below
+        converted = bias.astype(dtype)
+    if not np.array_equal(converted.astype(bias.dtype), bias, equal_nan=True):
+        raise RequestError(
+            f"in ONNX a bias has the kernel's type, and {dtype.name} does not hold its {bias.dtype} values",
+            hint="store weight and bias in one type, or write .npz or .h5",
+        )
+    return converted
 
 
 def write_model(model: Model, file: BinaryIO) -> None:

@@ -172,6 +172,18 @@ def test_a_square_weight_asks_which_axis_is_which(capsys):
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_bias_that_the_network_cannot_hold_is_refused(capsys):
+    """The proof runs in float32 and cannot see what a float16 network would round."""
+    np.save("half.npy", WEIGHT.astype(np.float16))
+    np.save("bias.npy", BIAS * np.float32(1e6))
+    assert run("half.npy", *CASE_1, "--bias", "bias.npy", "-o", "c.onnx", "-o", "k.npz=OIHW") == 2
+    err = capsys.readouterr().err
+    assert "float16 does not hold its float32 values" in err
+    assert not os.path.exists("k.npz")  # noqa: PTH110
+    assert run("half.npy", *CASE_1, "--bias", "bias.npy", "-o", "k.npz=OIHW") == 0
+
+
+@pytest.mark.usefixtures("folder")
 def test_several_that_fit_are_listed(capsys):
     np.savez("two.npz", one=WEIGHT, other=WEIGHT.T)
     assert run("two.npz", *CASE_1, "-o", "k.npy=OIHW") == 2

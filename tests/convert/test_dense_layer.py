@@ -159,11 +159,27 @@ def test_the_weight_s_layout_is_the_axis_that_fits():
             layout_of(shape, 60)
 
 
+@pytest.mark.parametrize("kernel_type", [np.float16, np.float32])
+def test_a_bias_is_written_as_it_is_or_refused(kernel_type):
+    """One third is no float16 and no float32, and a million is beyond float16; 0.25 and NaN are in every type."""
+    kernel = np.ones((2, 1, 2, 2), kernel_type)
+    model = convolution(kernel, np.array([0.25, np.nan], np.float64), (1, 1))
+    written = onnx.numpy_helper.to_array(model.proto.graph.initializer[1])
+    assert written.dtype == kernel_type
+    assert written[0] == 0.25
+    assert np.isnan(written[1])
+    for bias in (np.array([0.25, 1 / 3]), np.array([0.25, 1e6 / 3])):
+        with pytest.raises(RequestError, match=r"does not hold its float64 values"):
+            convolution(kernel, bias, (1, 1))
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(RequestError, match=r"a bias has one value a unit: \(3,\), not \(4,\)"):
         DenseLayer(np.zeros((60, 3)), (4, 5, 3), "HWC", bias=np.zeros(4))
     with pytest.raises(RequestError, match="no convolution in float64"):
         convolution(np.zeros((3, 3, 4, 5)), None, (1, 1))
+    with pytest.raises(RequestError, match=r"one value or more, not the shape \(60, 0\)"):
+        DenseLayer(np.zeros((60, 0)), (4, 5, 3), "HWC")
     layer = layer_of()
     for options, message in (
         ({"flip": True, "dense": False}, "flip"),
