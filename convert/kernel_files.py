@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .compare import Figures
 from .dense_files import find, write_arrays
-from .dense_layer import DenseLayer, convolution, correlating, layout_of, prove, write_model
+from .dense_layer import DenseLayer, convolution, layout_of, prove, write_model
 from .errors import RequestError
 from .kernel import WEIGHT_LAYOUTS, channel_axis, dense_to_kernel, kernel_to_dense, units_last
 
@@ -73,7 +73,9 @@ class Rearranged:
                 else "an ONNX convolution does not flip its kernel"
             )
             raise RequestError(f"{rule}, so none is written", file=path, hint="write .npy, .npz or .h5")
-        return partial(write_model, convolution(correlating(array, layout, False), self.layer.bias, stride))
+        if units_last(layout, array.ndim - 2):
+            raise RequestError(f"an ONNX convolution's kernel is OIHW, not {layout}", file=path)
+        return partial(write_model, convolution(array, self.layer.bias, stride))
 
 
 def to_kernels(

@@ -139,6 +139,7 @@ def test_json_and_report_say_the_same(capsys):
         (["dense.npy", *CASE_1, "-o", "dense.npy=OIHW", "--force"], "same file"),
         (["dense.npy", *CASE_1, "-o", "dense.npz=OIHW"], "exists"),
         (["dense.npy", *CASE_1, "-o", "c.onnx", "--flip"], "does not flip"),
+        (["dense.npy", *CASE_1, "-o", "c.onnx=HWIO"], "kernel is OIHW, not HWIO"),
         (["dense.npy", *CASE_1, "-o", "no/k.npy=OIHW"], "no directory"),
         (["dense.npy", "--patch", "20x20x11", "--order", "HWC", "-o", "k.npy=OIHW"], "4400 values"),
         (["dense.npy", "--patch", "20x20x10", "--order", "DHWC", "-o", "k.npy=OIHW"], "4 axes"),
