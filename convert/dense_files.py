@@ -173,7 +173,10 @@ def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], "np.dtyp
     version = np.lib.format.read_magic(stream)
     if version not in readers:
         raise FileError(f".npy version {version} is none that an array of floats needs")
-    shape, _, dtype = readers[version](stream)
+    try:
+        shape, _, dtype = readers[version](stream)
+    except Exception as error:  # numpy parses it as Python: ValueError, SyntaxError, TokenError ..
+        raise FileError(f"the header of the array cannot be read: {error}") from error
     declared, stored = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if _is_weight(dtype) and (min(shape, default=0) < 0 or declared != stored):
         raise FileError(f"an array {shape} of {dtype} has {declared} bytes, but {stored} are there")

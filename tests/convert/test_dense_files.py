@@ -3,6 +3,7 @@
 import os
 import struct
 import zipfile
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -294,6 +295,17 @@ def test_every_truncation_of_a_small_file_is_one_of_our_errors(files):
             (files / name).write_bytes(whole[:length])
             with pytest.raises(Dense2ConvError):
                 find(str(files / name), lambda shape: shape == (1, 2), "a weight")
+
+
+def test_every_damaged_header_is_one_of_our_errors(files):
+    """numpy parses a header as Python, and an open bracket or a quote ends that in other errors than ValueError."""
+    np.save(files / "small.npy", np.ones((1, 2), np.float32))
+    whole = (files / "small.npy").read_bytes()
+    for place in range(len(whole) - 8):
+        for byte in b"(['\"\\\n\0#9":
+            (files / "small.npy").write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            with suppress(Dense2ConvError):
+                find(str(files / "small.npy"), lambda _: True, "a weight")
 
 
 def test_groups_in_a_circle_end(tmp_path):
