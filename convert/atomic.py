@@ -31,6 +31,7 @@ DISK_ERRORS = {
     errno.EIO: "the device reports an input/output error",
     errno.EROFS: "the file system is read-only",
 }
+_PLACE_HINT = "write into a directory that this user may write into"
 _DISK_HINT = "nothing was written, and an old file is as it was; make room or write elsewhere"
 
 
@@ -50,7 +51,7 @@ def check_output(path: StrPath, *, force: bool = False, inputs: Sequence[StrPath
     except FileNotFoundError:
         link = None
     except OSError as error:
-        raise RequestError(f"cannot write here: {error.strerror}", file=out) from error
+        raise RequestError(f"cannot write here: {error.strerror}", file=out, hint=_PLACE_HINT) from error
     if link is not None:
         _check_existing(out, link, force=force, inputs=inputs)
     if not directory.is_dir():
@@ -60,7 +61,9 @@ def check_output(path: StrPath, *, force: bool = False, inputs: Sequence[StrPath
     try:
         NewFile(directory).discard()
     except OSError as error:
-        raise MachineError(f"cannot write into {str(directory)!r}: {error.strerror}", file=out) from error
+        raise MachineError(
+            f"cannot write into {str(directory)!r}: {error.strerror}", file=out, hint=_PLACE_HINT
+        ) from error
 
 
 def _check_existing(out: str, link: os.stat_result, *, force: bool, inputs: Sequence[StrPath]) -> None:

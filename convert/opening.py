@@ -90,9 +90,13 @@ def _map_model(path: str) -> MappedFile:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise RequestError("no such file", file=path) from error
+            raise RequestError("no such file", file=path, hint="is the path right?") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO):
-            raise RequestError(f"cannot open the file: {error.strerror}", file=path) from error
+            raise RequestError(
+                f"cannot open the file: {error.strerror}",
+                file=path,
+                hint="is the path right, and may this user read it?",
+            ) from error
         raise MachineError(f"cannot open the file: {error.strerror}") from error
     except ValueError as error:  # a NUL in the name
         raise RequestError("no such file: its name holds a NUL", file=path) from error

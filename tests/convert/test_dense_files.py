@@ -286,6 +286,16 @@ def test_a_pipe_or_directory_is_no_file(tmp_path, ending):
         look(tmp_path / f"folder{ending}")
 
 
+@pytest.mark.parametrize("ending", [ending for ending in FORMATS if ending != ".onnx"])
+def test_a_file_that_may_not_be_read_is_a_wrong_request(files, monkeypatch, ending):
+    """Not a damaged one. The right is taken away by hand, for root has them all."""
+    (files / f"locked{ending}").write_bytes(b"x" * 100)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(RequestError, match="Permission denied") as error:
+        look(files / f"locked{ending}")
+    assert error.value.hint == "is the path right, and may this user read it?"
+
+
 def test_every_truncation_of_a_small_file_is_one_of_our_errors(files):
     np.savez(files / "small.npz", w=np.ones((1, 2), np.float32))
     np.save(files / "small.npy", np.ones((1, 2), np.float32))
