@@ -86,6 +86,7 @@ def deadline(seconds: int) -> Iterator[None]:
 
 def guarded(action: Callable[[], int]) -> int:
     """Run ``action`` in a forked child and return the exit status that the whole process should end with."""
+    _open_closed_streams()
     if not hasattr(os, "fork"):
         return _attempt(action)
     global _file_at_work
@@ -143,6 +144,21 @@ def _attempt(action: Callable[[], int], debug: bool | None = None) -> int:
     except BaseException as error:  # the frame that must not let anything through
         return explain(error, debug="--debug" in sys.argv if debug is None else debug)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let a standard stream that the caller closed (``>&-``) lead nowhere.
+
+    Python has None for it then, and the next file that is opened, a model or OUT, would get its number: what a native
+    library prints would go into that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as we run
 
 
 def _flush() -> None:

@@ -5,6 +5,7 @@ each text goes through ``escape`` on its way out: no control character, terminal
 name gets to the terminal, and none starts a workflow command of a CI system.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -48,9 +49,10 @@ def _spelled(code: int) -> str:
 
 def complain(*parts: str, hint: str = "") -> None:
     """The error format: ``dense2conv: FILE: LAYER: message`` (empty parts left out), then what to do."""
-    print("dense2conv:", ": ".join(escape(part) for part in parts if part), file=sys.stderr)
-    if hint:
-        print(" ", escape(hint), file=sys.stderr)
+    with contextlib.suppress(OSError):  # a stderr that is full or gone must not hide the status
+        print("dense2conv:", ": ".join(escape(part) for part in parts if part), file=sys.stderr)
+        if hint:
+            print(" ", escape(hint), file=sys.stderr)
 
 
 def say(message: str, *, level: int = 0) -> None:

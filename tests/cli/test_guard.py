@@ -257,6 +257,37 @@ def test_a_full_stdout_is_an_error():
     assert "no space left on device" in process.stderr
 
 
+def test_a_full_stderr_does_not_hide_the_status():
+    if not os.path.exists("/dev/full"):  # noqa: PTH110
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        lines = "    raise RequestError('wrong')"
+        command = [sys.executable, "-c", PROGRAM.format(body=lines)]
+        assert subprocess.run(command, stderr=full, timeout=60, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_leads_nowhere(tmp_path, closed):
+    """A file that is opened later must not get its number, or what is printed would go into that file."""
+    body = f"""
+with open({str(tmp_path / "file")!r}, "w") as file:
+    os.write(1, b"stray")
+    os.write(2, b"stray")
+    print("out")
+    print("err", file=sys.stderr, flush=True)
+    file.write("content")
+raise NegativeAnswer("no")
+"""
+    lines = "\n".join("    " + line for line in body.splitlines())
+    command = ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, PROGRAM.format(body=lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert (tmp_path / "file").read_text() == "content"
+    assert "Traceback" not in done.stderr
+    assert ("out" in done.stdout) == (" >&-" not in f" {closed}")
+    assert ("err" in done.stderr) == ("2>&-" not in closed)
+
+
 def test_each_error_class_of_the_library_has_a_status():
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     for error in classes:
