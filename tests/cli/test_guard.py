@@ -133,7 +133,13 @@ def test_what_was_printed_before_the_end_is_there():
         assert run(body)[1] == "result\n"
 
 
-WAITING = "try:\n  print('ready', flush=True)\n  time.sleep(50)\nfinally:\n  print('cleared up', flush=True)"
+# In short sleeps: a signal that comes between Python's look for one and the system call is heard when that returns.
+WAITING = """
+try:
+  print('ready', flush=True)
+  for _ in range(1000): time.sleep(0.05)
+finally:
+  print('cleared up', flush=True)"""
 
 
 @pytest.mark.parametrize(
