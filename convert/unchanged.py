@@ -4,9 +4,8 @@ Three questions, none of which needs a run:
 
 1. Does every rewritten tensor, rearranged back, equal its source, byte for byte?
 2. Does every tensor that both files have under one name hold the same bytes?
-3. Is every tensor of numbers that the reference uses used by the map, as itself or rewritten, and does the
-map
-   use none of its own?
+3. Is every tensor of numbers that the reference uses used by the map, as itself or rewritten, and has the map
+   none of its own, used or not, but single numbers (a factor, a count)?
 
 Bytes, not values: a NaN's payload and the sign of a zero are part of a weight.
 """
@@ -43,7 +42,7 @@ def changed(reference: Model, candidate: Model, metadata: Metadata) -> list[str]
     for rewrite in metadata.rewrites:
         faults.extend(_rewrite_faults(rewrite, constants, theirs))
     targets = {rewrite.target for rewrite in metadata.rewrites}
-    for name in sorted((ours.used & theirs.used) - targets):
+    for name in sorted(((ours.used & theirs.used) | (ours.floats & theirs.floats)) - targets):
         if not same_bytes(ours.array(name), theirs.array(name)):
             faults.append(f"tensor {name!r} is not what it is in the reference")
     sources = {rewrite.source for rewrite in metadata.rewrites if rewrite.target in theirs.used}
@@ -52,8 +51,9 @@ def changed(reference: Model, candidate: Model, metadata: Metadata) -> list[str]
     for name in sorted(ours.computed_with() & ours.floats):
         if name not in theirs.used and name not in behind:
             faults.append(f"tensor {name!r} of the reference is not in the candidate")
-    for name in sorted(theirs.used & theirs.floats):
-        if name not in ours.used and name not in targets and theirs.size(name) > 1:
+    for name in sorted(theirs.floats - targets):
+        known = ours.used if name in theirs.used else ours.floats
+        if name not in known and theirs.size(name) > 1:
             faults.append(f"tensor {name!r} of the candidate comes from nothing in the reference")
     return faults
 

@@ -356,6 +356,20 @@ def test_a_border_effect_hides_no_mutant(mutant):
     assert not report.accepted
 
 
+def test_a_tensor_that_nothing_uses_is_not_added_unseen():
+    """No run can see it. One that the reference has too is no addition, if it is the same."""
+    for name in ("surplus", "W1"):
+        made = pair()
+        made.candidate.tensors[name] = np.ones((5, 3), np.float32)
+        report = made.verify()
+        assert report.verdict is DIFFERENT
+        assert repr(name) in check(report, "structure").text
+        made.reference.tensors[name] = made.candidate.tensors[name] = made.reference.tensors.get(
+            name, made.candidate.tensors[name]
+        )
+        assert made.verify().verdict is EQUIVALENT
+
+
 @pytest.mark.parametrize("index", range(10))
 def test_any_one_weight_out_of_tolerance_is_found_by_structure(index):
     made = pair()
