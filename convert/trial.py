@@ -49,6 +49,7 @@ class Trial:
     patch: tuple[int, ...]
     channels_first: bool
     seed: int
+    is_map: bool = True  # the candidate says so; else it may be a patch network itself, without positions
 
     def __post_init__(self) -> None:
         self.input, self.other = self.ours.inputs[0], self.theirs.inputs[0]
@@ -170,10 +171,11 @@ class Trial:
         places = crops.chosen_places(counts, most, np.random.default_rng(self.seed))
         comparisons = {output: Comparison(self.tolerance) for output in self.kinds}
         samples = len(image)
+        plain = not self.is_map and self.only_patch()
         for chunk in crops.chunks(places, max(1, _AT_ONCE // (samples * self.elements))):
             windows = crops.crops(image, self.axes, self.patch, stride, chunk)
             for output, result in _in_batches(self.ours, windows, self.batch).items():
-                arranged = _arranged(maps[output], result.shape[1:], counts, self.channels_first)
+                arranged = _arranged(maps[output], result.shape[1:], counts, self.channels_first, plain)
                 if isinstance(arranged, str):
                     return Check(name, Verdict.DIFFERENT, f"output {output!r}: {arranged}")
                 # (places, N, *rest) -> (places * N, *rest), as the crops are ordered
@@ -211,13 +213,16 @@ def _in_batches(session: Session, samples: Array, batch: int | None) -> dict[str
 
 
 def _arranged(
-    output: Array, rest: tuple[int, ...], counts: Sequence[int], channels_first: bool
+    output: Array, rest: tuple[int, ...], counts: Sequence[int], channels_first: bool, plain: bool
 ) -> Array | str:
     """A map as ``(N, *positions, *rest)`` where the reference gives ``(N, *rest)``, or what is wrong.
 
     Where ``rest`` has a single position for each spatial axis, the map may stand in their place; else it stands behind
-    all of ``rest`` in a channels-first network, and in front of it in a channels-last one.
+    all of ``rest`` in a channels-first network, and in front of it in a channels-last one. Where ``plain``, the
+    candidate may give ``(N, *rest)`` too.
     """
+    if plain and output.shape[1:] == rest:
+        return output.reshape(len(output), *counts, *rest)
     rank = len(counts)
     features, in_front = map_place(rest, rank, not channels_first)
     if output.ndim != 1 + len(features) + rank:

@@ -75,7 +75,7 @@ def verify(
     pixels = _patch(ours.inputs[0], axes, patch, analysis)
     checks.append(_structure(reference, candidate, metadata, pixels, axes))
     channels_first = _channels_first(ours.inputs[0], axes, metadata, analysis)
-    trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed)
+    trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed, metadata is not None)
     at_patch = trial.at_patch()
     checks.append(at_patch)
     step = stride or (metadata.stride if metadata else None)

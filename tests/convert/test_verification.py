@@ -413,6 +413,21 @@ def test_the_worst_position_is_named():
 # Strides, sizes, patches.
 
 
+def test_a_patch_network_is_compared_as_it_is():
+    """A translated or restored network has the reference's outputs, without positions."""
+    made = pair()
+    report = verify(made.reference.model(), made.reference.model())
+    assert (report.verdict, check(report, "windows").verdict) == (EQUIVALENT, None)
+    changed = pair()
+    changed.reference.tensors["b1"] = changed.reference.tensors["b1"] + np.float32(0.1)
+    assert verify(made.reference.model(), changed.reference.model()).verdict is DIFFERENT
+    # What says that it is a map has positions, at the patch's size too.
+    changed = pair()
+    changed.reference.metadata = changed.candidate.metadata
+    report = verify(made.reference.model(), changed.reference.model())
+    assert check(report, "patch").verdict is DIFFERENT
+
+
 def test_a_wrong_stride_gives_another_number_of_positions():
     report = pair().verify(stride=(3, 3))
     assert report.verdict is DIFFERENT
