@@ -33,11 +33,11 @@ _BEST_DEFLATE = 1100  # deflate packs at most 1032 : 1
 
 @dataclass(frozen=True)
 class Entry:
-    """An array of floats in a file, not read yet. ``name`` is empty where a file holds only one."""
+    """An array in a file, not read yet. ``name`` is empty where a file holds only one."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: str
+    dtype: "np.dtype[Any]"
 
     def __str__(self) -> str:
         return f"{self.name or 'the array'} {'x'.join(map(str, self.shape))} {self.dtype}"
@@ -74,13 +74,16 @@ def find(reference: str, fits: Callable[[tuple[int, ...]], bool], wanted: str) -
     with _about(path):
         if name:
             return reference, handler.read(path, name)
-        entries = handler.entries(path)
-        fitting = [entry for entry in entries if fits(entry.shape)]
+        entries = sorted(handler.entries(path), key=lambda entry: not _is_weight(entry.dtype))  # floats first
+        fitting = [entry for entry in entries if _is_weight(entry.dtype) and fits(entry.shape)]
         if len(fitting) != 1:
-            found = "; ".join(map(str, (fitting or entries)[:20])) or "no array of floats"
+            found = "; ".join(map(str, (fitting or entries)[:20])) or "there is no array"
             count = "several fit" if fitting else "none fits"
-            hint = f"name it: {path}:NAME" if len(entries) > 1 or fitting else ""
-            raise RequestError(f"{wanted} is needed, and {count}: {found}", hint=hint)
+            named = len(entries) > 1 or fitting
+            hint = (
+                f"name it: {path}:NAME" if named else "is this the file, and do the sizes asked for fit it?"
+            )
+            raise RequestError(f"{wanted} is needed, in floats, and {count}: {found}", hint=hint)
         full_name = f"{path}:{fitting[0].name}" if fitting[0].name else path
         return full_name, handler.read(path, fitting[0].name)
 
@@ -145,7 +148,7 @@ def _unknown(name: str, names: list[str]) -> RequestError:
 
 def _npy_entries(path: str) -> list[Entry]:
     array = _npy_map(path)
-    return [Entry("", array.shape, str(array.dtype))] if _is_weight(array.dtype) else []
+    return [Entry("", array.shape, array.dtype)]
 
 
 def _npy_read(path: str, name: str) -> Array:
@@ -197,7 +200,7 @@ def _npy_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
 def _npz_entries(path: str) -> list[Entry]:
     with _npz_open(path) as archive:
         found = [(info, *_npz_header(archive, info)) for info in archive.infolist()]
-    return [Entry(_npz_name(info), shape, str(dtype)) for info, shape, dtype in found if _is_weight(dtype)]
+    return [Entry(_npz_name(info), shape, dtype) for info, shape, dtype in found]
 
 
 def _npz_read(path: str, name: str) -> Array:
@@ -254,9 +257,10 @@ def _h5_entries(path: str) -> list[Entry]:
     found = []
     with open_hdf5(path) as file:
         for name, dataset in datasets(file):
-            if dataset.shape is not None and _is_weight(dataset.dtype):
-                check_dataset(dataset, name)
-                found.append(Entry(name, dataset.shape, str(dataset.dtype)))
+            if dataset.shape is not None:
+                if _is_weight(dataset.dtype):
+                    check_dataset(dataset, name)
+                found.append(Entry(name, dataset.shape, dataset.dtype))
     return found
 
 
@@ -289,7 +293,7 @@ def _onnx_entries(path: str) -> list[Entry]:
 
     model = open_model(path)
     arrays = [(name, model.array(tensor)) for name, tensor in model.initializers().items()]
-    return [Entry(name, array.shape, str(array.dtype)) for name, array in arrays if _is_weight(array.dtype)]
+    return [Entry(name, array.shape, array.dtype) for name, array in arrays]
 
 
 def _onnx_read(path: str, name: str) -> Array:
@@ -305,7 +309,7 @@ def _onnx_read(path: str, name: str) -> Array:
 
 
 class Format(NamedTuple):
-    """How one kind of file is read: its float arrays, and one of them by name; and how it is written."""
+    """How one kind of file is read: its arrays, and one of floats by name; and how it is written."""
 
     entries: Callable[[str], list[Entry]]
     read: Callable[[str, str], Array]

@@ -123,6 +123,14 @@ def test_candidates_are_listed_with_their_shapes(files):
     np.savez(files / "none.npz", small=BIAS)
     with pytest.raises(RequestError, match=r"none fits: small 5 float32"):
         look(files / "none.npz")
+    np.savez(files / "none.npz", quantized=WEIGHT.astype(np.int8), small=BIAS)
+    with pytest.raises(RequestError, match=r"none fits: small 5 float32; quantized 48x5 int8"):
+        look(files / "none.npz")
+    np.save(files / "none.npy", WEIGHT.astype(np.int32))
+    with pytest.raises(
+        RequestError, match=r"a dense weight is needed, in floats, and none fits: the array 48x5 int32"
+    ):
+        look(files / "none.npy")
 
 
 # Files that must not be believed. Each is refused before its claim costs memory or another file is read.
