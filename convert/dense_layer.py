@@ -7,6 +7,7 @@ transposed, flipped or shifted kernel cannot pass. What no proof on numbers can 
 patch was flattened when the layer was trained: a wrong order gives a consistent pair of another network.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -31,7 +32,7 @@ OPSET, IR_VERSION = 17, 8  # any ONNX Runtime since 2022 loads it
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _POSITIONS = (3, 2, 4)  # of the proof's map on each axis: different on neighbouring axes
 _LARGEST = 2**31 - 2**16  # bytes of a kernel in an ONNX file: protobuf's limit, less the rest
-_BLOCK = 1 << 26  # bytes of the weight that are widened to float64 at a time
+_BLOCK = 1 << 26  # bytes of the weight that the proof computes with at a time
 
 
 @dataclass(frozen=True)
@@ -172,14 +173,7 @@ def prove(layer: DenseLayer, kernel: Array, layout: str, *, flip: bool, stride: 
         raise NegativeAnswer("the kernel, rearranged back, is not the dense weight")
     image = _image(layer, stride)
     expected = _on_every_window(layer, image, stride)  # (positions, O)
-    with np.errstate(
-        over="ignore"
-    ):  # a float64 that is too large becomes infinite, and the comparison says so
-        kernel32 = correlating(kernel, layout, flip).astype(np.float32)
-        bias32 = None if layer.bias is None else layer.bias.astype(np.float32)
-    network = session(convolution(kernel32, bias32, stride))
-    found = network.run({"patch": image[None].astype(np.float32)})["map"][0]  # (O, *map)
-    found = np.moveaxis(found, 0, -1).reshape(-1, layer.units).astype(np.float64)  # (positions, O)
+    found = _by_convolution(correlating(kernel, layout, flip), layer.bias, image, stride)
     figures = compare(expected, found, tolerance_for(np.float32))
     if figures.verdict is not Verdict.EQUIVALENT:
         raise NegativeAnswer(
@@ -192,6 +186,26 @@ def prove(layer: DenseLayer, kernel: Array, layout: str, *, flip: bool, stride: 
             hint="nothing was written; look for NaN and infinities in the weight and the bias",
         )
     return figures
+
+
+def _by_convolution(kernel: Array, bias: Array | None, image: Array, stride: Sequence[int]) -> Array:
+    """ONNX Runtime's answer in float32, ``(positions, O)``, some units at a time.
+
+    The runtime lays a kernel out anew for itself, several times over, and takes at most 2 GiB of one.
+    """
+    units = max(1, _BLOCK // (4 * math.prod(kernel.shape[1:])))
+    parts = []
+    for start in range(0, len(kernel), units):
+        block = slice(start, start + units)
+        with np.errstate(
+            over="ignore"
+        ):  # a float64 that is too large is infinite, and the comparison says so
+            kernel32 = kernel[block].astype(np.float32)
+            bias32 = None if bias is None else bias[block].astype(np.float32)
+        network = session(convolution(kernel32, bias32, stride))
+        part = network.run({"patch": image[None].astype(np.float32)})["map"][0]  # (units, *map)
+        parts.append(part.reshape(len(part), -1))
+    return np.concatenate(parts).T.astype(np.float64)
 
 
 def _image(layer: DenseLayer, stride: Sequence[int]) -> Array:

@@ -104,6 +104,20 @@ def test_the_run_finds_a_dropped_bias_and_a_wrong_stride(monkeypatch):
         prove(layer, kernel_of(layer), "OIHW", flip=False, stride=(1, 1))
 
 
+@pytest.mark.parametrize("units_at_once", [1, 2, 4])
+def test_a_large_weight_is_proven_in_parts(monkeypatch, units_at_once):
+    """The last of six units is as well looked at as the first, its bias too, and nothing is taken twice."""
+    monkeypatch.setattr("dense2conv.convert.dense_layer._BLOCK", units_at_once * 60 * 4)
+    monkeypatch.setattr("dense2conv.convert.dense_layer.same_bytes", lambda *_: True)
+    layer = layer_of()
+    assert prove(layer, kernel_of(layer), "OIHW", flip=False, stride=(1, 1)).count == 6 * 6
+    for unit in range(6):
+        kernel = kernel_of(layer).copy()
+        kernel[unit] = kernel[unit, :, ::-1]
+        with pytest.raises(NegativeAnswer, match="not proven"):
+            prove(layer, kernel, "OIHW", flip=False, stride=(1, 1))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_prove_nothing_are_no_proof(value):
     layer = layer_of()
