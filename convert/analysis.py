@@ -61,6 +61,15 @@ class Analysis:
         return list(dict.fromkeys(layer.name for layer in self.trace.layers if layer.action == "padded"))
 
     @property
+    def overhang(self) -> tuple[int, ...]:
+        """How many pixels in front of its crop a vector reads: there the patch network has its padding."""
+        outputs = [value for value in self.trace.outputs.values() if isinstance(value, Value)]
+        return tuple(
+            max(0, *(-value.axes[i].start for value in outputs)) if outputs else 0
+            for i in range(len(self.patch))
+        )
+
+    @property
     def layout(self) -> str:
         """Where the interface has its channels."""
         return "channels last" if self.trace.input.channels_last else "channels first"

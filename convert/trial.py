@@ -5,7 +5,7 @@ takes, and every answer is compared with the map at that position.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from . import crops
-from .compare import Comparison, Verdict, tolerance_for
+from .compare import Comparison, Verdict, compare, tolerance_for
 from .errors import FileError, MachineError, RequestError
 from .evidence import Check, Place, described, overall
 from .execute import Session
@@ -28,6 +28,7 @@ _SMALL = 1 << 16  # elements of a patch up to which more positions cost nothing
 _LARGE = 1 << 20  # elements of a patch from which two samples cost too much
 _MOST_ELEMENTS = 1 << 28  # of the larger input: 1 GiB of float32
 _MOST_CROPPED = 1 << 26  # elements of all crops together, where nobody asked for that size
+_FLOATS = ("float16", "float32", "float64")  # of a class number nobody can say how near it is to another
 _AT_ONCE = 1 << 21  # elements of the crops of one run
 _GAINS = (
     1.0,
@@ -158,6 +159,55 @@ class Trial:
             )
         most = None if asked or None in fixed else max(64, _MOST_CROPPED // (samples * self.elements))
         return self._compared("windows", self._noise(samples, size, self.gain), counts, stride, most), size
+
+    def moved(self, windows: Check, stride: Sequence[int], overhang: Sequence[int]) -> Check:
+        """``windows``, or what speaks against the padding as the only cause of its differences.
+
+        Padding only matters to vectors that read it. On an image without its first ``stride`` pixels every other
+        vector is the same, one position earlier: it does not know where the image begins, or how wide it is. Vectors
+        read ``overhang`` pixels in front of their crop. Not asked where the candidate's size is fixed, or too large
+        an image would be needed.
+        """
+        near = [-(-pixels // step) for pixels, step in zip(overhang, stride, strict=True)]
+        # Behind those that are near the beginning two positions on each axis; one more where the image begins earlier.
+        size = [p + (n + 2) * s for p, n, s in zip(self.patch, near, stride, strict=True)]
+        samples = self.other.shape[0] or 1
+        if any(self._fixed()) or samples * self.elements * prod(size) // prod(self.patch) > _MOST_CROPPED:
+            return windows
+        image = self._noise(samples, size, self.gain)
+        later: list[slice] = [slice(None)] * image.ndim
+        for axis, step in zip(self.axes, stride, strict=True):
+            later[axis] = slice(step, None)
+        rest = {n: r.shape[1:] for n, r in _in_batches(self.ours, image[self._corner()], self.batch).items()}
+        try:
+            maps = [
+                _in_batches(self.theirs, view, self.other.shape[0]) for view in (image, image[tuple(later)])
+            ]
+        except FileError as error:
+            return replace(windows, verdict=Verdict.DIFFERENT, text=f"the candidate fails: {error.message}")
+        for name in (name for name, kind in self.kinds.items() if kind in _FLOATS):
+            parts = []
+            for more, found in zip((1, 0), maps, strict=True):
+                counts = [n + 2 + more for n in near]
+                arranged = _arranged(found[name], rest[name], counts, self.channels_first, False)
+                if isinstance(arranged, str):
+                    return replace(windows, verdict=Verdict.DIFFERENT, text=f"output {name!r}: {arranged}")
+                parts.append(arranged[(slice(None), *(slice(n + more, None) for n in near))])
+            figures = compare(parts[0], parts[1], self.tolerance)
+            if figures.verdict is Verdict.DIFFERENT:
+                text = (
+                    f"{windows.text}; but vectors of output {name!r} that read no padding change with where the "
+                    f"image begins: {figures.reason}"
+                )
+                return replace(windows, verdict=Verdict.DIFFERENT, text=text)
+        return windows
+
+    def _corner(self) -> tuple[slice, ...]:
+        """The first patch of an image."""
+        corner = [slice(None)] * len(self.shape)
+        for axis, pixels in zip(self.axes, self.patch, strict=True):
+            corner[axis] = slice(pixels)
+        return tuple(corner)
 
     def _compared(
         self, name: str, image: Array, counts: Sequence[int], stride: Sequence[int], most: int | None

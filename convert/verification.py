@@ -38,6 +38,8 @@ class Analysis(Protocol):
     def exactness(self) -> str: ...  # noqa: D102
     @property
     def border(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def overhang(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 def verify(
@@ -90,6 +92,8 @@ def verify(
     windows, larger = trial.windows(step, size)
     if windows.verdict is Verdict.DIFFERENT:
         windows = _border(windows, checks, metadata, analysis)
+    if windows.verdict is Verdict.BORDER_EFFECT and analysis is not None and step is not None:
+        windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:

@@ -176,6 +176,7 @@ class Analysis:
     channel_axis: int | None = 1
     exactness: str = "exact"
     border: tuple = ()
+    overhang: tuple = (1, 1)  # of the pairs below that pad, by 1 in their first layer
 
 
 def check(report, name):
@@ -753,6 +754,55 @@ def test_a_border_effect_needs_other_evidence():
     assert made.verify(analysis=PADDED).verdict is BORDER  # structure vouches
     made.candidate.metadata = None
     assert made.verify(analysis=PADDED, stride=(2, 2)).verdict is DIFFERENT
+
+
+def behind(made, *nodes):
+    """More nodes at the end of the candidate, from ``right``, its map, to ``y``."""
+    made.candidate.nodes[-1].output[0] = "right"
+    for op, inputs, output, attributes in nodes:
+        made.candidate.add(op, inputs, output, **attributes)
+
+
+def rows_in_reverse(made):
+    numbers = {"from": -1, "to": -(2**40), "rows": 2, "step": -1}
+    made.candidate.tensors |= {name: np.array([number]) for name, number in numbers.items()}
+    behind(made, ("Slice", ["right", *numbers], "y", {}))
+
+
+def columns_that_see_each_other(made):
+    """As a Softmax over more than the classes: one column, as on the patch, hides it."""
+    behind(
+        made,
+        ("ReduceMax", ["right"], "largest", {"axes": [3], "keepdims": 1}),
+        ("Sub", ["right", "right"], "nothing", {}),
+        ("Add", ["largest", "nothing"], "y", {}),
+    )
+
+
+def the_first_vector_everywhere(made):
+    numbers = {"from": 0, "to": 1, "columns": 3}
+    made.candidate.tensors |= {name: np.array([number]) for name, number in numbers.items()}
+    behind(
+        made,
+        ("Slice", ["right", *numbers], "first", {}),
+        ("Sub", ["right", "right"], "nothing", {}),
+        ("Add", ["first", "nothing"], "y", {}),
+    )
+
+
+@pytest.mark.parametrize(
+    "mutant", [rows_in_reverse, columns_that_see_each_other, the_first_vector_everywhere]
+)
+def test_a_border_effect_hides_nothing_that_one_position_hides(mutant):
+    """Right on the patch, where there is one position, and wrong beside it, which is not the padding's doing."""
+    made = pair(pads=1)
+    assert made.verify(analysis=PADDED, accept_border=True).accepted
+    mutant(made)
+    report = made.verify(analysis=PADDED, accept_border=True)
+    assert check(report, "patch").verdict is EQUIVALENT
+    assert check(report, "structure").verdict is EQUIVALENT
+    assert report.verdict is DIFFERENT
+    assert "read no padding change with where the image begins" in check(report, "windows").text
 
 
 # Metadata.
