@@ -75,28 +75,26 @@ def _slidings(step: Step, kernel: Sequence[int]) -> list[Sliding]:
     pads = step.integers("pads", [0] * 2 * rank)
     auto = step.attributes.get("auto_pad", b"NOTSET")
     mode = (auto.decode() if isinstance(auto, bytes) else str(auto)).lower()
-    explicit = zip(pads[:rank], pads[rank:], strict=True)
-    try:
-        return [
-            Sliding(
-                _KINDS[step.node.op_type],
-                k,
-                s,
-                d,
-                Padding("explicit", *pair) if mode == "notset" else Padding(mode),
-                bool(step.integer("ceil_mode", 0)),
-                step.opset,
-            )
-            for k, s, d, pair in zip(
-                kernel,
-                step.integers("strides", [1] * rank),
-                step.integers("dilations", [1] * rank),
-                explicit,
-                strict=True,
-            )
-        ]
-    except ValueError as error:  # numbers that make no window, or too few of them
-        raise Refusal(str(error)) from None
+    ceil = bool(step.integer("ceil_mode", 0))
+    return [
+        Sliding(
+            _KINDS[step.node.op_type],
+            k,
+            s,
+            d,
+            Padding("explicit", before, after) if mode == "notset" else Padding(mode),
+            ceil,
+            step.opset,
+        )
+        for k, s, d, before, after in zip(
+            kernel,
+            step.integers("strides", [1] * rank),
+            step.integers("dilations", [1] * rank),
+            pads[:rank],
+            pads[rank:],
+            strict=True,
+        )
+    ]
 
 
 def _note_pads(step: Step, pads: Sequence[tuple[int, int]]) -> None:
