@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_the_first_command_prints_what_readme_shows(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Each line that README shows stands in the output, up to figures that differ from machine to machine ("...")."""
-    blocks = re.findall(r"```\n(layer .*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```\n(layer  operator.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 1
     assert cli.run(["convert", str(ROOT / "fixtures/patch_classifier.onnx"), str(tmp_path / "map.onnx")]) == 0
     said = capsys.readouterr()
@@ -82,3 +83,10 @@ def test_the_first_command_prints_what_readme_shows(
     assert len(shown) == len(printed)
     for expected, line in zip(shown, printed, strict=True):
         assert line.startswith(expected.removesuffix("...")), (expected, line)
+
+
+def test_the_layer_table_is_what_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = r"```sh\ndense2conv (shapes .*?)\n```\n\n```\n(.*?)```"
+    ((command, table),) = re.findall(shown, README.read_text(), re.DOTALL)
+    assert cli.run(shlex.split(command)) == 0
+    assert capsys.readouterr().out == table
