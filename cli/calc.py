@@ -13,7 +13,7 @@ from ..shapecalc.solve import LARGEST, UNKNOWNS, Answer, Axis, answer, solutions
 from ..shapecalc.transposed import Enlarging
 from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
 from .output import Column, check_reports, say, show, write_reports
-from .sources import runtime_option
+from .runtime import runtime_option
 
 KINDS = ("conv", "maxpool", "avgpool", "lppool", "convtranspose")
 

@@ -203,6 +203,8 @@ REPORTS: dict[str, Callable[[object], str]] = {".json": to_json}
 
 def check_reports(paths: Sequence[str], *, force: bool, inputs: Sequence[str] = ()) -> None:
     """Refuse, before any work, a report of unknown kind or one that may not be written (``RequestError``)."""
+    if not paths:
+        return  # what is imported below costs more than a small command does
     from ..convert.atomic import check_output
     from ..convert.errors import RequestError
 
@@ -216,6 +218,8 @@ def check_reports(paths: Sequence[str], *, force: bool, inputs: Sequence[str] = 
 
 def write_reports(paths: Sequence[str], document: object, *, force: bool, inputs: Sequence[str] = ()) -> None:
     """Write ``document`` as every report that was asked for; each appears whole or not at all."""
+    if not paths:
+        return
     from ..convert.atomic import replacing
 
     for path in paths:

@@ -8,9 +8,9 @@ import click
 
 from ..shapecalc.errors import ShapeError
 from ..shapecalc.layers import KINDS
-from ..shapecalc.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from . import options
 from .guard import at_work_on
+from .runtime import runtime_option
 
 if TYPE_CHECKING:
     from ..shapecalc.network import Network
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _TEXT = 1 << 20  # a file of layers is not larger
-
-runtime_option = click.option(
-    "--runtime",
-    type=click.Choice(list(RUNTIMES)),
-    default=DEFAULT_RUNTIME,
-    show_default=True,
-    help="Whose rules for pads and sizes, where they differ.",
-)
 
 
 def source_options(command: Command) -> Command:

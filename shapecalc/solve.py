@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import ShapeError
-from .readings import Transposed
 from .runtimes import DEFAULT_RUNTIME, Padding, Sliding, resolved
 from .transposed import Enlarging
 from .window import Window
@@ -49,16 +48,16 @@ def answer(axis: Axis, size: int, runtime: str = DEFAULT_RUNTIME) -> Answer:
     if isinstance(axis, Enlarging):
         window, output = axis.resolved(size, runtime)
         formula = _enlarged(axis, window, size, output)
-        reading: Window | Transposed = Transposed(window)
+        reads = window.readers  # seen from the large side, what reads and what is read change places
     else:
         window = resolved(axis, size, runtime)
         output = window.output(size)
         formula = _slid(axis, window, size, output)
-        reading = window
+        reads = window.reads
     neurons = sorted({0, min(1, output - 1), output - 1})
     seen = []
     for neuron in neurons:
-        read = reading.reads(neuron)
+        read = reads(neuron)
         seen.append(Seen(neuron, read[0] if read else None, read[-1] if read else None))
     return Answer(window, size, output, formula, tuple(seen))
 
