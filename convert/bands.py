@@ -9,10 +9,12 @@ one. Taking ``STRIPE`` output columns at a time, each for all rows of the band, 
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .model import Array
+Array = NDArray[Any]
 
 BUFFER = 1 << 23  # bytes; twice and four times as much were no faster, the band no longer fits the cache
 STRIPE = 16  # elements: one cache line of float32

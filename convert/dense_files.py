@@ -7,28 +7,22 @@ Each format is one row of ``FORMATS``. Nothing in a file is trusted: no pickle i
 there in full before memory is taken for it.
 """
 
-import math
-import os
-import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import replacing
-from .bands import BUFFER, bands
-from .errors import Dense2ConvError, FileError, RequestError
-from .hdf5 import check_dataset, check_regular, dataset_at, datasets, open_hdf5, read_dataset
+from .bands import BUFFER
+from .errors import RequestError
+from .hdf5 import check_dataset, dataset_at, datasets, open_hdf5, read_dataset
+from .numpy_files import map_npy, member_header, members, open_npz, write_npy, write_npz
+from .references import reading, split_at_ending, unknown_name
 
 Array = NDArray[Any]
-
-_BEST_DEFLATE = 1100  # deflate packs at most 1032 : 1
 
 
 @dataclass(frozen=True)
@@ -44,23 +38,8 @@ class Entry:
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """A reference as (file, name in it).
-
-    Where a colon is ambiguous, the first split whose file exists counts.
-
-    Raises ``RequestError`` for a file whose ending is not in ``FORMATS``.
-
-    >>> split_reference("dense.h5:model_weights/dense/kernel:0")
-    ('dense.h5', 'model_weights/dense/kernel:0')
-    """
-    endings = "|".join(re.escape(ending) for ending in FORMATS)
-    ends = [match.end() for match in re.finditer(rf"(?:{endings})(?=:|$)", reference, re.IGNORECASE)]
-    if not ends:
-        raise RequestError(
-            f"a weight is read from {', '.join(FORMATS)}", file=reference, hint="for example weights.npz:NAME"
-        )
-    end = next((end for end in ends if os.path.exists(reference[:end])), ends[0])  # noqa: PTH110
-    return reference[:end], reference[end + 1 :]
+    """A reference as (file, name in it); ``RequestError`` for a file whose ending is not in ``FORMATS``."""
+    return split_at_ending(reference, FORMATS, "a weight")
 
 
 def find(reference: str, fits: Callable[[tuple[int, ...]], bool], wanted: str) -> tuple[str, Array]:
@@ -71,7 +50,7 @@ def find(reference: str, fits: Callable[[tuple[int, ...]], bool], wanted: str) -
     """
     path, name = split_reference(reference)
     handler = _format_of(path)
-    with _about(path):
+    with reading(path):
         if name:
             return reference, handler.read(path, name)
         entries = sorted(handler.entries(path), key=lambda entry: not _is_weight(entry.dtype))  # floats first
@@ -118,18 +97,6 @@ def _format_of(path: str) -> "Format":
     raise RequestError(f"a weight's file ends in {', '.join(FORMATS)}", file=path)
 
 
-@contextmanager
-def _about(path: str) -> Iterator[None]:
-    """Name the file in whatever goes wrong inside."""
-    try:
-        yield
-    except Dense2ConvError as error:
-        error.file = error.file or path
-        raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise FileError(f"cannot be read: {error}", file=path) from error
-
-
 def _is_weight(dtype: "np.dtype[Any]") -> bool:
     return dtype.kind == "f" and dtype.itemsize in (2, 4, 8)
 
@@ -139,115 +106,45 @@ def _check_weight(dtype: "np.dtype[Any]") -> None:
         raise RequestError(f"a weight is float16, float32 or float64, but this is {dtype}")
 
 
-def _unknown(name: str, names: list[str]) -> RequestError:
-    return RequestError(f"there is no array {name!r}", hint=f"there is {', '.join(names[:20]) or 'none'}")
-
-
 # .npy: one array, mapped.
 
 
 def _npy_entries(path: str) -> list[Entry]:
-    array = _npy_map(path)
+    array = map_npy(path)
     return [Entry("", array.shape, array.dtype)]
 
 
 def _npy_read(path: str, name: str) -> Array:
     if name:
         raise RequestError("a .npy file holds one array, which has no name", hint=f"leave out {name!r}")
-    array = _npy_map(path)
+    array = map_npy(path)
     _check_weight(array.dtype)
     return array
 
 
-def _npy_map(path: str) -> Array:
-    size = check_regular(path)
-    with Path(path).open("rb") as file:
-        _npy_header(file, size)
-    array: Array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    return array
-
-
-def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
-    """Shape and type of the array in a .npy stream of ``size`` bytes; ``FileError`` unless its floats are all there."""
-    readers: dict[tuple[int, int], Callable[[IO[bytes]], Any]] = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    version = np.lib.format.read_magic(stream)
-    if version not in readers:
-        raise FileError(f".npy version {version} is none that an array of floats needs")
-    try:
-        shape, _, dtype = readers[version](stream)
-    except Exception as error:  # numpy parses it as Python: ValueError, SyntaxError, TokenError ..
-        raise FileError(f"the header of the array cannot be read: {error}") from error
-    declared, stored = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if _is_weight(dtype) and (min(shape, default=0) < 0 or declared != stored):
-        raise FileError(f"an array {shape} of {dtype} has {declared} bytes, but {stored} are there")
-    return shape, dtype
-
-
 def _npy_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    array = next(iter(arrays.values()))
-    header = np.lib.format.header_data_from_array_1_0(np.empty(0, array.dtype))
-    np.lib.format.write_array_header_1_0(file, {**header, "shape": array.shape, "fortran_order": False})
-    for band in bands(array):
-        file.write(band)
+    write_npy(file, next(iter(arrays.values())))
 
 
 # .npz: a zip of .npy files.
 
 
 def _npz_entries(path: str) -> list[Entry]:
-    with _npz_open(path) as archive:
-        found = [(info, *_npz_header(archive, info)) for info in archive.infolist()]
-    return [Entry(_npz_name(info), shape, dtype) for info, shape, dtype in found]
+    with open_npz(path) as archive:
+        found = [(name, member_header(archive, info)) for name, info in members(archive).items()]
+    return [Entry(name, head.shape, head.dtype) for name, head in found]
 
 
 def _npz_read(path: str, name: str) -> Array:
-    with _npz_open(path) as archive:
-        members = {_npz_name(info): info for info in archive.infolist()}
-        if name not in members:
-            raise _unknown(name, list(members))
-        _check_weight(_npz_header(archive, members[name])[1])
-        with archive.open(members[name]) as stream:
+    with open_npz(path) as archive:
+        known = members(archive)
+        if name not in known:
+            raise unknown_name(name, list(known))
+        _check_weight(member_header(archive, known[name]).dtype)
+        with archive.open(known[name]) as stream:
             array: Array = np.lib.format.read_array(stream, allow_pickle=False)
             stream.read()  # to the end: there the checksum is compared
         return array
-
-
-@contextmanager
-def _npz_open(path: str) -> Iterator[zipfile.ZipFile]:
-    check_regular(path)
-    with zipfile.ZipFile(path) as archive:
-        names = set()
-        for info in archive.infolist():
-            if info.filename in names:
-                raise FileError(f"member {info.filename!r} is there twice")
-            names.add(info.filename)
-            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise FileError(f"member {info.filename!r} is encrypted, or packed otherwise than by deflate")
-            if info.file_size > _BEST_DEFLATE * (info.compress_size + 1):
-                raise FileError(
-                    f"member {info.filename!r} claims {info.file_size} bytes in {info.compress_size}"
-                )
-        yield archive
-
-
-def _npz_name(info: zipfile.ZipInfo) -> str:
-    return info.filename.removesuffix(".npy")
-
-
-def _npz_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
-    with archive.open(info) as stream:
-        return _npy_header(stream, info.file_size)
-
-
-def _npz_write(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            # a fixed date (the earliest that zip knows): the same arrays give the same bytes
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                _npy_write(member, {name: array})  # type: ignore[arg-type] # it is written front to back
 
 
 # .h5
@@ -268,7 +165,7 @@ def _h5_read(path: str, name: str) -> Array:
     with open_hdf5(path) as file:
         dataset = dataset_at(file, name)
         if dataset is None:
-            raise _unknown(name, [known for known, _ in datasets(file)])
+            raise unknown_name(name, [known for known, _ in datasets(file)])
         if dataset.shape is not None:
             _check_weight(dataset.dtype)
         return read_dataset(dataset, name)
@@ -302,7 +199,7 @@ def _onnx_read(path: str, name: str) -> Array:
     model = open_model(path)
     tensors = model.initializers()
     if name not in tensors:
-        raise _unknown(name, list(tensors))
+        raise unknown_name(name, list(tensors))
     array: Array = model.array(tensors[name])
     _check_weight(array.dtype)
     return array
@@ -318,7 +215,7 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".npy": Format(_npy_entries, _npy_read, _npy_write),
-    ".npz": Format(_npz_entries, _npz_read, _npz_write),
+    ".npz": Format(_npz_entries, _npz_read, write_npz),
     ".h5": Format(_h5_entries, _h5_read, _h5_write),
     ".hdf5": Format(_h5_entries, _h5_read, _h5_write),
     ".onnx": Format(_onnx_entries, _onnx_read, None),  # dense_layer writes networks

@@ -13,7 +13,6 @@ crash cannot be caught here; the command line reads in a child process.
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Dense2ConvError, FileError, RequestError
+from .errors import Dense2ConvError, FileError
+from .references import check_regular
 
 Array = NDArray[Any]
 
@@ -32,37 +32,12 @@ _DEEPEST = 64
 _SLAB = 1 << 24  # bytes that are read at a time
 _BEST_DEFLATE = 1100
 
-_PATH_HINT = "is the path right, and may this user read it?"
-
 # The filters of HDF5's own that are needed for weights; others load plug-ins, or are decoders of their own.
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
 }
-
-
-def check_regular(path: str) -> int:
-    """The size of the regular file ``path`` in bytes.
-
-    Raises ``RequestError`` where there is no such file or it may not be read, ``FileError`` where it is empty or
-    a pipe or device.
-    """
-    try:
-        status = os.stat(path)  # noqa: PTH116 - the file may be a name that is not UTF-8
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"cannot read the file: {getattr(error, 'strerror', error)}", file=path, hint=_PATH_HINT
-        ) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise RequestError("a file is needed, but this is a directory", file=path)
-    if not stat.S_ISREG(status.st_mode):
-        raise FileError("a regular file is needed, but this is a device, pipe or socket", file=path)
-    if not os.access(path, os.R_OK):
-        raise RequestError("cannot read the file: Permission denied", file=path, hint=_PATH_HINT)
-    if not status.st_size:
-        raise FileError("the file is empty", file=path, hint="was the copy or download interrupted?")
-    return status.st_size
 
 
 @contextmanager

@@ -208,11 +208,13 @@ def npz(*members, method=zipfile.ZIP_DEFLATED):
     return ".npz", make
 
 
+def npy_header(text, version=b"\x01\x00"):
+    header = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header
+
+
 def npy_bytes(shape, data=b"", descr="<f4", version=b"\x01\x00"):
-    header = (
-        f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode().ljust(117) + b"\n"
-    )
-    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + data
+    return npy_header(f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}", version) + data
 
 
 def raw(ending, data):
@@ -243,6 +245,13 @@ BAD = {
     "npy negative": (*raw(".npy", npy_bytes((-48, -5), b"x" * 960)), r"array \(-48, -5\)"),
     "npy pickle": (*raw(".npy", npy_bytes((48, 5), b"cos\nsystem\n(S'exit 1'\ntR.", "|O")), "cannot be read"),
     "npy code in the header": (*raw(".npy", npy_bytes("__import__('os')")), "cannot be read"),
+    "npy header that ends early": (*raw(".npy", npy_header("{'descr': '<f4'")), "no description of an array"),
+    "npy header too deep": (*raw(".npy", npy_header("-" * 9000 + "1")), "no description of an array"),
+    "npy header with a list as key": (*raw(".npy", npy_header("{[]: 1}")), "no description of an array"),
+    "npy header of no type": (
+        *raw(".npy", npy_header("{'descr': ',,', 'fortran_order': False, 'shape': (1,)}")),
+        "no description of an array",
+    ),
     "npz that is none": (*raw(".npz", b"PK\x03\x04" + b"x" * 100), "cannot be read"),
     "npz twice": (
         *npz(("w.npy", npy_bytes((48, 5), WEIGHT.tobytes())), ("w.npy", b"")),
