@@ -71,7 +71,7 @@ def map_array(file: IO[bytes], header: Header, start: int) -> Array:
         raise ValueError("an array of Python objects is a pickle, and none is loaded")
     order: Any = "F" if header.fortran else "C"
     # np.memmap opens the path again unless it is given the open file, which it does not close
-    mapped: Any = np.memmap(file, header.dtype, "r", start, header.shape, order)  # type: ignore[call-overload]
+    mapped: Any = np.memmap(file, header.dtype, "r", start, header.shape, order)
     array: Array = np.asarray(mapped)
     return array
 

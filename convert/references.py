@@ -30,11 +30,8 @@ def split_at_ending(reference: str, endings: Iterable[str], what: str) -> tuple[
     either = "|".join(re.escape(ending) for ending in endings)
     ends = [match.end() for match in re.finditer(rf"(?:{either})(?=:|$)", reference, re.IGNORECASE)]
     if not ends:
-        example = next((ending for ending in endings if ending == ".npz"), endings[0])
         raise RequestError(
-            f"{what} is read from {', '.join(endings)}",
-            file=reference,
-            hint=f"for example {what.split()[-1]}s{example}:NAME",
+            f"{what} is read from {', '.join(endings)}", file=reference, hint="for example FILE.npz:NAME"
         )
     end = next((end for end in ends if os.path.exists(reference[:end])), ends[0])  # noqa: PTH110
     return reference[:end], reference[end + 1 :]
