@@ -25,7 +25,7 @@ RESTS = {
 LABELS = {
     "last": "the label of the window's last step",
     "first": "the label of the window's first step",
-    "centre": "the label of the window's step number length // 2, counted from 0",
+    "centre": "the label of the step start + length // 2",
     "majority": "the most frequent label in the window; of equally frequent ones the one that comes first there",
     "per-step": "the labels of all steps of the window",
 }
