@@ -21,6 +21,7 @@ COMMANDS = {
     "shapes": ("shapes", "Print the layer table: sizes, neurons, parameters, receptive fields."),
     "calc": ("calc", "Work out one layer, or solve for what is left open."),
     "locate": ("locate", "Say which pixels a neuron sees, or which neurons see a pixel."),
+    "windows": ("windows", "Say how a series is cut into windows, and cut one."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 

@@ -77,7 +77,7 @@ def command(
     size: Any,
     output: Any,
     up_to: int,
-    first: int,
+    count_from: int,
     runtime: str,
     force: bool,
     reports: tuple[str, ...],
@@ -117,14 +117,17 @@ def command(
         show(format, document, rows, _SOLUTIONS)
     else:
         answers = [answer(axis, n, runtime) for axis, n in zip(axes, size, strict=True)]
-        document |= {"output": [a.output for a in answers], "axes": [_document(a, first) for a in answers]}
+        document |= {
+            "output": [a.output for a in answers],
+            "axes": [_document(a, count_from) for a in answers],
+        }
         for name, a in zip(names, answers, strict=True):
             line = f"{name}: output = {a.formula}"
             if format == "table":
                 click.echo(line)
             else:
                 say(line)
-        rows = [row for name, a in zip(names, answers, strict=True) for row in _rows(name, a, first)]
+        rows = [row for name, a in zip(names, answers, strict=True) for row in _rows(name, a, count_from)]
         show(format, document, rows, _WINDOWS)
     write_reports(reports, document, force=force)
     _judge(document, names, wanted)
@@ -206,15 +209,15 @@ def _axis(kind: str, request: dict[str, Any], unknown: str, index: int, rank: in
     return Enlarging(sliding, one("output_padding", 0)) if kind == "convtranspose" else sliding
 
 
-def _rows(name: str, found: Answer, first: int) -> list[dict[str, Any]]:
+def _rows(name: str, found: Answer, count_from: int) -> list[dict[str, Any]]:
     rows = []
     for seen in found.seen:
-        row: dict[str, Any] = {"axis": name, "neuron": seen.neuron + first}
+        row: dict[str, Any] = {"axis": name, "neuron": seen.neuron + count_from}
         if seen.first is not None and seen.last is not None:
             length = seen.last - seen.first + 1
             row |= {
-                "first": seen.first + first,
-                "last": seen.last + first,
+                "first": seen.first + count_from,
+                "last": seen.last + count_from,
                 "before": min(max(-seen.first, 0), length),
                 "after": min(max(seen.last - found.size + 1, 0), length),
             }
@@ -222,7 +225,7 @@ def _rows(name: str, found: Answer, first: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _document(found: Answer, first: int) -> dict[str, Any]:
+def _document(found: Answer, count_from: int) -> dict[str, Any]:
     window = found.window
     return {
         "kernel": window.kernel,
@@ -231,5 +234,5 @@ def _document(found: Answer, first: int) -> dict[str, Any]:
         "padding": [window.before, window.after],
         "output": found.output,
         "formula": found.formula,
-        "windows": [{k: v for k, v in row.items() if k != "axis"} for row in _rows("", found, first)],
+        "windows": [{k: v for k, v in row.items() if k != "axis"} for row in _rows("", found, count_from)],
     }

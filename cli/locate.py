@@ -76,7 +76,7 @@ def command(
     layer: str | None,
     at: tuple[int, ...] | None,
     pixel: tuple[int, ...] | None,
-    first: int,
+    count_from: int,
     plot: str | None,
     image: str | None,
     force: bool,
@@ -110,13 +110,13 @@ def command(
     network = network_of(source, given, size, batch, runtime)
     if not network.sizes:
         raise RequestError("no layer of this network slides over its input, so no neuron has a place in it")
-    index = None if layer is None else network.find(layer, first=first)
+    index = None if layer is None else network.find(layer, first=count_from)
     if at is not None and index is not None:
-        document, rows = _seen(network, index, at, first)
+        document, rows = _seen(network, index, at, count_from)
         columns: Sequence[Column] = _BOX
     else:
         assert pixel is not None
-        document, rows = _seeing(network, index, pixel, first)
+        document, rows = _seeing(network, index, pixel, count_from)
         columns = _NEURONS
     if plot is not None:
         from .plot import draw
@@ -132,24 +132,24 @@ def _names(network: "Network") -> Sequence[str]:
     return SPATIAL_AXES.get(len(network.sizes)) or [str(i) for i in range(len(network.sizes))]
 
 
-def _inside(place: tuple[int, ...], sizes: Sequence[int], first: int, what: str) -> tuple[int, ...]:
+def _inside(place: tuple[int, ...], sizes: Sequence[int], count_from: int, what: str) -> tuple[int, ...]:
     """A place counted from 0, checked to be there."""
     if len(place) != len(sizes):
         raise RequestError(f"a {what} has a number for each of {len(sizes)} axes, but {len(place)} are given")
     for number, size in zip(place, sizes, strict=True):
-        if not first <= number < size + first:
+        if not count_from <= number < size + count_from:
             raise RequestError(
-                f"a {what} is counted from {first} to {size + first - 1} here, there is no {number}"
+                f"a {what} is counted from {count_from} to {size + count_from - 1} here, there is no {number}"
             )
-    return tuple(number - first for number in place)
+    return tuple(number - count_from for number in place)
 
 
 def _seen(
-    network: "Network", index: int, at: tuple[int, ...], first: int
+    network: "Network", index: int, at: tuple[int, ...], count_from: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What one neuron sees."""
     node = network.nodes[index]
-    place = _inside(at, node.sizes, first, "neuron")
+    place = _inside(at, node.sizes, count_from, "neuron")
     read = network.pixels(index, place)
     axes = []
     for i, (field, pixels) in enumerate(zip(network.fields[index], read, strict=True)):
@@ -161,30 +161,33 @@ def _seen(
             "axis": _names(network)[i],
             "neuron": at[i],
             "size": network.sizes[i],
-            "box": None if span is None else [span[0] + first, span[1] + first],
-            "clipped": [inside[0] + first, inside[-1] + first] if inside else None,
+            "box": None if span is None else [span[0] + count_from, span[1] + count_from],
+            "clipped": [inside[0] + count_from, inside[-1] + count_from] if inside else None,
             "pixels": len(inside),
             "whole": len(inside) == network.sizes[i],
-            "ranges": ranges([pixel + first for pixel in inside]),
+            "ranges": ranges([pixel + count_from for pixel in inside]),
         }
         axes.append(axis)
-    document = {"layer": node.name, "kind": node.kind, "at": list(at), "from": first, "axes": axes}
+    document = {"layer": node.name, "kind": node.kind, "at": list(at), "from": count_from, "axes": axes}
     rows = []
     for axis in axes:
         row = {"axis": axis["axis"], "neuron": axis["neuron"], "pixels": axis["ranges"] or "none"}
         if axis["box"] is not None:
             low, high = axis["box"]
             row |= {"first": low, "last": high}
-            row |= {"before": max(first - low, 0), "after": max(high - (axis["size"] + first - 1), 0)}
+            row |= {
+                "before": max(count_from - low, 0),
+                "after": max(high - (axis["size"] + count_from - 1), 0),
+            }
         rows.append(row)
     return document, rows
 
 
 def _seeing(
-    network: "Network", index: int | None, pixel: tuple[int, ...], first: int
+    network: "Network", index: int | None, pixel: tuple[int, ...], count_from: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Which neurons see one pixel, in one layer or in all."""
-    place = _inside(pixel, network.sizes, first, "pixel")
+    place = _inside(pixel, network.sizes, count_from, "pixel")
     layers, rows = [], []
     for i, sets in enumerate(network.neurons(place)):
         if index not in (None, i):
@@ -194,10 +197,10 @@ def _seeing(
         for name, found, size, field in zip(
             _names(network), sets, node.sizes, network.fields[i], strict=True
         ):
-            neurons = [neuron + first for neuron in sorted(found)]
+            neurons = [neuron + count_from for neuron in sorted(found)]
             spans = [span for n in found if isinstance(field, ReceptiveField) and (span := field.span(n))]
             box = (
-                [min(low for low, _ in spans) + first, max(high for _, high in spans) + first]
+                [min(low for low, _ in spans) + count_from, max(high for _, high in spans) + count_from]
                 if spans
                 else None
             )
@@ -222,4 +225,4 @@ def _seeing(
                 }
             )
         layers.append({"layer": node.name, "kind": node.kind, "axes": axes})
-    return {"pixel": list(pixel), "from": first, "layers": layers}, rows
+    return {"pixel": list(pixel), "from": count_from, "layers": layers}, rows

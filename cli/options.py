@@ -206,9 +206,13 @@ report_option = click.option(
     help="Write the result to FILE.json too (repeatable).",
 )
 from_option = click.option(
-    "--from", "first", type=click.Choice(("0", "1")), default="0", show_default=True,
-    callback=lambda _ctx, _param, value: int(value), help="Count pixels, neurons and layers from 0 or from 1.",
-)  # fmt: skip
+    "--from",
+    "count_from",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="Count from 0 or from 1: pixels, steps, neurons, layers, windows.",
+)
 force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
 provider_option = click.option(
     "--provider",

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -77,10 +77,12 @@ class Column:
         return self.title or self.key.replace("_", " ")
 
     def cell(self, row: Row) -> str:
-        """The value for people; ``-`` where the row has none."""
+        """The value for people; ``-`` where the row has none, ``...`` where rows are left out."""
         value = row.get(self.key)
         if value is None:
             return "-"
+        if value is ...:
+            return "..."
         return escape(self.write(value) if self.write is not None else in_words(value))
 
 
@@ -115,7 +117,13 @@ def _strict(value: object) -> object:
 def to_csv(rows: Iterable[Row], columns: Sequence[Column]) -> str:
     """Keys as the header; full precision; an empty cell where a row has no value."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    write_csv(text, rows, columns)
+    return text.getvalue()
+
+
+def write_csv(file: TextIO, rows: Iterable[Row], columns: Sequence[Column]) -> None:
+    """Write ``to_csv`` row by row: a table need not be in memory, nor be read to its end."""
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.key for column in columns])
     for row in rows:
         values = (row.get(column.key) for column in columns)
@@ -125,7 +133,6 @@ def to_csv(rows: Iterable[Row], columns: Sequence[Column]) -> str:
                 for value in values
             ]
         )
-    return text.getvalue()
 
 
 def to_markdown(rows: Iterable[Row], columns: Sequence[Column]) -> str:
@@ -155,7 +162,7 @@ def to_table(rows: Iterable[Row], columns: Sequence[Column]) -> str:
 
 
 def _numbers(column: Column, rows: Sequence[Row]) -> bool:
-    values = [row[column.key] for row in rows if row.get(column.key) is not None]
+    values = [row[column.key] for row in rows if row.get(column.key) not in (None, ...)]
     return bool(values) and all(
         isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
     )
@@ -177,6 +184,8 @@ def show(format: str, document: object, rows: Iterable[Row], columns: Sequence[C
     """Print a result to stdout; a table on a terminal is drawn by rich, which folds what is too wide."""
     if format == "table" and sys.stdout.isatty():
         _show_rich(rows, columns)
+    elif format == "csv":
+        write_csv(sys.stdout, rows, columns)
     else:
         sys.stdout.write(render(format, document, rows, columns))
 

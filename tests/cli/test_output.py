@@ -23,6 +23,7 @@ from dense2conv.cli.output import (
     render,
     say,
     to_json,
+    write_csv,
     write_reports,
 )
 from dense2conv.convert.errors import RequestError
@@ -88,6 +89,24 @@ def test_a_table_s_columns_line_up():
     end = lines[0].index("parameters") + len("parameters")
     assert lines[1][:end].endswith(" 384")
     assert lines[2][:end].endswith(" 4000064")
+
+
+def test_rows_that_are_left_out_keep_their_columns_numeric():
+    rows = [{"window": 0}, {"window": ...}, {"window": 29900}]
+    assert render("table", None, rows, [Column("window")]) == "window\n     0\n   ...\n 29900\n"
+
+
+def test_a_csv_is_written_row_by_row():
+    """The first rows are out before the last ones exist."""
+
+    def rows():
+        yield {"name": "a"}
+        assert text.getvalue() == "name\na\n"
+        yield {"name": "b"}
+
+    text = io.StringIO()
+    write_csv(text, rows(), [Column("name")])
+    assert text.getvalue() == "name\na\nb\n"
 
 
 NASTY = st.text(st.characters(codec=None), max_size=30) | st.sampled_from(
