@@ -10,7 +10,7 @@ from ..shapecalc.notation import ranges
 from ..shapecalc.receptive import ReceptiveField
 from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
 from .output import Column, check_reports, say, show, write_reports
-from .sources import network_of, notation, source_options
+from .sources import WithNotation, network_of, source_options
 
 if TYPE_CHECKING:
     from ..shapecalc.network import Network
@@ -56,7 +56,7 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic only in newer
 PLACE = _Place()
 
 
-@click.command("locate", epilog=notation())
+@click.command("locate", cls=WithNotation)
 @source_options
 @click.option("--layer", metavar="L", help="A layer by its name, the end of its name, or its number.")
 @click.option("--at", type=PLACE, help="The place of a neuron in --layer: what does it see?")

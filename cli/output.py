@@ -33,9 +33,11 @@ def escape(text: object) -> str:
     """
     # Not printable are controls, marks that are not seen or change the direction, line and paragraph separators,
     # and lone surrogates, which is how Python spells the bytes of a file name that is not UTF-8.
-    line = "".join(
-        character if character.isprintable() else _spelled(ord(character)) for character in str(text)
-    )
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(
+            character if character.isprintable() else _spelled(ord(character)) for character in line
+        )
     line = line.replace("##[", "\\x23#[")  # Azure Pipelines and GitHub, anywhere in a line
     blank = len(line) - len(line.lstrip())
     if line.startswith("::", blank):  # GitHub, at the start of a line

@@ -6,10 +6,10 @@ from ..shapecalc.table import document
 from . import layer_table
 from .options import force_option, format_option, report_option
 from .output import check_reports, say, show, write_reports
-from .sources import network_of, notation, source_options
+from .sources import WithNotation, network_of, source_options
 
 
-@click.command("shapes", epilog=notation())
+@click.command("shapes", cls=WithNotation)
 @source_options
 @force_option
 @report_option

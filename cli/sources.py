@@ -38,6 +38,15 @@ def source_options(command: Command) -> Command:
     return command
 
 
+class WithNotation(click.Command):
+    """A command whose ``--help`` ends with the grammar of LAYERS, which is read only then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the grammar."""
+        self.epilog = notation()
+        super().format_epilog(ctx, formatter)
+
+
 def notation() -> str:
     """The grammar of LAYERS, for ``--help``: made of the tables that read it."""
     from ..shapecalc.chain import FLAGS, NUMBERS

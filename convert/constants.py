@@ -8,6 +8,7 @@ reference implementation, on small values only, so that a file cannot ask for me
 """
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from .model import Array, Model
 # The largest value that is computed rather than viewed, in elements: shape arithmetic is far below, a bomb is
 # above.
 LARGEST_COMPUTED = 1 << 22
+
+
+_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 class NotComputed(FileError):  # noqa: N818 - a limit of this library, not a fault of the file
@@ -35,7 +39,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 def subgraphs(node: NodeProto) -> bool:
     """Whether the node runs graphs of its own (``If``, ``Loop``, ``Scan``)."""
-    return any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
+    return any(attribute.type in _GRAPHS for attribute in node.attribute)
 
 
 def opset_of(model: ModelProto) -> int:
@@ -105,12 +109,16 @@ class Constants:
         if name in self._known:
             return self._known[name]
         if name in self._tensors:
-            return self._model.array(self._tensors[name])
+            self._known[name] = self._model.array(self._tensors[name])
+            return self._known[name]
         if name in self._variable or name not in self._producers:
             raise KeyError(name)
         if name in self._open:
             raise FileError("a graph must not have cycles: the value depends on itself", layer=name)
         node = self._producers[name]
+        if all(not o or o in self._known or o in self._tensors for o in node.input):
+            self._compute(node)
+            return self._known[name]
         # Chains are as long as the graph that a file holds; the walk keeps its own stack, not Python's.
         pending, order, seen = [node], [], set()
         while pending:
@@ -232,7 +240,7 @@ def _constant_of_shape(node: NodeProto, operands: list[Array | None]) -> Array:
     shape = [int(n) for n in _operand(operands, 0)]
     fill = attributes(node).get("value")
     element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
-    if any(n < 0 for n in shape) or np.prod(np.asarray(shape, dtype=object)) > 1 << 40:
+    if min(shape, default=0) < 0 or prod(shape) > 1 << 40:
         raise FileError(f"ConstantOfShape asks for shape {shape}", layer=node.name or node.output[0])
     return np.broadcast_to(element.reshape(()), shape)  # one element in memory, whatever the shape
 

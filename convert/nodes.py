@@ -71,6 +71,8 @@ def read_nodes(model: Model) -> list[NodeProto]:
 def captured(node: NodeProto, names: Container[str]) -> set[str]:
     """Return those of ``names`` that the graphs inside a node read from outside."""
     found: set[str] = set()
+    if not subgraphs(node):
+        return found
     for graph in _own_graphs(node):
         for inner in graph.node:
             found |= {i for i in inner.input if i in names} | captured(inner, names)
@@ -79,8 +81,7 @@ def captured(node: NodeProto, names: Container[str]) -> set[str]:
 
 
 def _own_graphs(node: NodeProto) -> Iterator[GraphProto]:
-    if subgraphs(node):
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -8,6 +8,7 @@ read position by position; one that only the operand follows is read whole.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..shapecalc.window import Window
 from .constants import Constants, NotComputed, attributes, axes_of
 from .dims import Dim, Dims, broadcast, fresh, regrouped, sizes
 from .model import Array
-from .ops import OPERATORS
+from .operators import BROADCASTING, ELEMENTWISE
 
 
 class NoRule(Exception):  # noqa: N818 - an answer: the shape is then taken from onnx
@@ -78,7 +79,7 @@ class Node:
             raise NoRule
         return fresh(array.shape)
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, Any]:
         """The node's attributes as Python values."""
         return attributes(self.proto)
@@ -434,8 +435,8 @@ def _blocks(node: Node) -> Found:
     return Found(((x[0], Dim(channels), *spatial),), readings)
 
 
-_REDUCTIONS = ("ArgMax", "ArgMin", *(name for name in OPERATORS if name.startswith("Reduce")), "ReduceLogSum",
-               "ReduceLogSumExp", "ReduceProd", "ReduceSumSquare")  # fmt: skip
+_REDUCTIONS = ("ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+               "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare")  # fmt: skip
 
 RULES: Mapping[str, Callable[[Node], Found]] = {
     "AveragePool": _pool("avgpool"),
@@ -464,7 +465,6 @@ RULES: Mapping[str, Callable[[Node], Found]] = {
     **dict.fromkeys(("Hardmax", "LogSoftmax", "Softmax"), _softmax),
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization",
                      "MeanVarianceNormalization"), _normalization),
-    **dict.fromkeys(("BatchNormalization", "Clip", "Dropout", "Identity", "LRN"), _same),
-    **{name: _elementwise for name, row in OPERATORS.items() if row.behaviour == "pointwise"
-       and name not in ("BatchNormalization", "Clip")},
+    **dict.fromkeys((*ELEMENTWISE, "BatchNormalization", "Dropout", "Identity", "LRN"), _same),
+    **dict.fromkeys(BROADCASTING, _elementwise),
 }  # fmt: skip

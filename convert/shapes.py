@@ -5,7 +5,8 @@ the shape that onnx's own inference gives it, with a note; what such a node read
 receptive fields behind it. Nodes that compute constants or shapes are no layers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..shapecalc.network import INPUT, Network
 from ..shapecalc.network import Node as Row
 from ..shapecalc.readings import SAME_POSITION, Beyond
 from ..shapecalc.runtimes import DEFAULT_RUNTIME
-from .constants import Constants, opset_of
+from .constants import Constants, NotComputed, opset_of
 from .dims import Dim, Dims, fresh, positions, sizes
 from .errors import FileError, RequestError
 from .inputs import shown
@@ -118,6 +119,10 @@ def _fixed(info: ValueInfoProto, size: Sequence[int] | None, batch: int | None) 
     return tuple(fixed)
 
 
+# All of a row but what it has for each axis: the readings of each operand, and the positions.
+_Row = tuple[Callable[..., Row], tuple[tuple[Read, ...], ...], tuple[int, ...]]
+
+
 class _Walk:
     """The graph walked from its input, with every axis of the input followed; unused ones are dropped at the end."""
 
@@ -131,7 +136,7 @@ class _Walk:
         self.dims: dict[str, Dims] = {name: start}
         self.sources: dict[str, int] = {name: INPUT}
         self.unknown: set[str] = set()  # values whose shape nobody knows
-        self.rows: list[Row] = []
+        self.rows: list[_Row] = []
         self.used: set[int] = set()
         self._inferred: Mapping[str, ValueInfoProto] | None = None
         weights = model.initializers()
@@ -163,17 +168,15 @@ class _Walk:
             if any(n in self.dims or n in self.unknown for n in names):
                 self._add(node, names)
         axes = sorted(self.used)
-        rows = tuple(
-            Row(
-                **{
-                    **vars(row),
-                    "readings": tuple(tuple(readings[a] for a in axes) for readings in row.readings),
-                    "sizes": tuple(row.sizes[a] for a in axes),
-                }
-            )
-            for row in self.rows
-        )
-        return Network(self.name, tuple(self.shape[a + 1] for a in axes), self.shape[1:], rows)
+
+        def on_axes(every: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple([every[a] for a in axes])
+
+        rows = [
+            row(readings=tuple(map(on_axes, readings)), sizes=on_axes(many))
+            for row, readings, many in self.rows
+        ]
+        return Network(self.name, on_axes(self.shape[1:]), self.shape[1:], tuple(rows))
 
     def _shape_of(self, node: Any) -> None:
         shape = sizes(self.dims[node.input[0]])
@@ -206,42 +209,40 @@ class _Walk:
         for output, dims in zip(node.output, found.outputs, strict=False):
             self.dims[output] = dims
         self.unknown |= {o for o in node.output[len(found.outputs) :] if o}
+        sources = tuple(self.sources[n] for n in read)
         if read:
             self.sources.update((o, len(self.rows)) for o in node.output if o)
         weights = self._weights(node)
         windows = found.windows
-        self.rows.append(
-            Row(
-                name=name,
-                kind=node.op_type,
-                sources=tuple(self.sources[n] for n in read) if read else (),
-                readings=readings,
-                sizes=positions(first, self.rank),
-                output=self._sample(first) if found.outputs else (None,),
-                kernel=tuple(w.kernel for w in windows),
-                filter=found.filter,
-                stride=tuple(w.stride for w in windows),
-                dilation=tuple(w.dilation for w in windows),
-                padding=tuple((w.before, w.after) for w in windows),
-                mode=found.mode,
-                parameters=sum(weights.values()),
-                macs=found.macs // self.batch,
-                weights=weights,
-                notes=(*notes, *found.notes),
-            )
+        row = partial(
+            Row,
+            name=name,
+            kind=node.op_type,
+            sources=sources,
+            output=self._sample(first) if found.outputs else (None,),
+            kernel=tuple(w.kernel for w in windows),
+            filter=found.filter,
+            stride=tuple(w.stride for w in windows),
+            dilation=tuple(w.dilation for w in windows),
+            padding=tuple((w.before, w.after) for w in windows),
+            mode=found.mode,
+            parameters=sum(weights.values()),
+            macs=found.macs // self.batch,
+            weights=weights,
+            notes=(*notes, *found.notes),
         )
+        self.rows.append((row, readings, positions(first, self.rank)))
 
     def _readings(self, operand: Dims, output: Dims, found: Found, inferred: bool) -> tuple[Read, ...]:
         """What the output reads of one operand, on each axis of the input."""
-        ours, theirs = {d.axis for d in output}, {d.axis: d.size for d in operand}
-        after = {d.axis: d.size for d in output}
+        before, after = {d.axis: d.size for d in operand}, {d.axis: d.size for d in output}
         result: list[Read] = []
         for axis in range(self.rank):
             if inferred:
                 result.append(Beyond.UNKNOWN)
-            elif axis in found.readings and axis in theirs:
+            elif axis in found.readings and axis in before:
                 result.append(found.readings[axis])
-            elif axis in ours and axis in theirs and after[axis] == theirs[axis]:
+            elif axis in after and after[axis] == before.get(axis):
                 result.append(SAME_POSITION)
             else:  # followed by one of the two only, or one position repeated along the other's
                 result.append(Beyond.WHOLE)
@@ -261,8 +262,11 @@ class _Walk:
             return found
         weighty = node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "BatchNormalization")
         for name in node.input:
-            if name and name not in self.dims and self.constants.known(name):
-                array = self.constants.value(name)
+            if name and name not in self.dims:
+                try:
+                    array = self.constants.value(name)
+                except (KeyError, NotComputed):
+                    continue
                 if array.dtype.kind not in "iub" and (array.size > 1 or weighty):
                     found[self.constants.origin(name)] = array.size
         return found

@@ -17,7 +17,7 @@ from functools import cached_property
 from math import prod
 
 from .errors import ShapeError
-from .readings import Beyond, Reading
+from .readings import SAME_POSITION, Beyond, Reading
 from .receptive import ReceptiveField
 
 INPUT = -1
@@ -201,6 +201,8 @@ class Network:
 
 
 def _behind(below: Field, reading: Reading | Beyond, layer: str) -> Field:
+    if reading is SAME_POSITION:
+        return below
     if below is None or below is Beyond.UNKNOWN or reading is Beyond.UNKNOWN:
         return below if below is None else Beyond.UNKNOWN
     if isinstance(below, Beyond) or isinstance(reading, Beyond):

@@ -13,6 +13,7 @@ All agree on the first four. ``same`` and the limits are a function a runtime be
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from .errors import ShapeError
 from .window import Window, rounded_up
@@ -236,6 +237,7 @@ def _spelled(layer: Sliding) -> str:
     return f"{layer.dilation}*({layer.kernel} - 1) + 1 = {layer.extent}"
 
 
+@cache  # the layers of a network are much alike
 def disagreements(layer: Sliding, size: int, chosen: str) -> dict[str, str]:
     """What the other runtimes make of a layer for which they do not all give what ``chosen`` gives, in words.
 

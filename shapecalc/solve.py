@@ -4,6 +4,7 @@ An unknown is looked for by trying: every number of a small range, each held aga
 is found is what the runtime gives, rounding and limits included.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,7 @@ def answer(axis: Axis, size: int, runtime: str = DEFAULT_RUNTIME) -> Answer:
     >>> answer(Sliding("conv", kernel=4, padding=Padding("same_upper")), 64).formula
     'floor((64 + 1 + 2 - 1*(4 - 1) - 1) / 1) + 1 = 64'
     """
+    reads: Callable[[int], range]
     if isinstance(axis, Enlarging):
         window, output = axis.resolved(size, runtime)
         formula = _enlarged(axis, window, size, output)

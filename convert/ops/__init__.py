@@ -9,6 +9,7 @@ row is not understood, and refused by its name.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..operators import BROADCASTING, ELEMENTWISE
 from ..step import Refusal, Result, Rule, Step
 from .dense import gemm, matmul
 from .features import concat, extremum, layer_normalization, softmax, split, top_k
@@ -51,23 +52,8 @@ _RECURRENT = "it runs along the patch step by step, so each output depends on wh
 _UPSAMPLED = "upsampling in front of the head is not supported"
 
 OPERATORS: Mapping[str, Operator] = {
-    **{
-        name: Operator("pointwise", elementwise)
-        for name in (
-            "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos",
-            "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN",
-            "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
-            "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
-            "ThresholdedRelu",
-        )
-    },
-    **{
-        name: Operator("pointwise", broadcasting)
-        for name in (
-            "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
-            "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
-        )
-    },
+    **{name: Operator("pointwise", elementwise) for name in ELEMENTWISE},
+    **{name: Operator("pointwise", broadcasting) for name in BROADCASTING},
     "BatchNormalization": Operator("pointwise", batch_normalization),
     "Dropout": Operator("view", dropped),
     "Identity": Operator("view", dropped),
