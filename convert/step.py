@@ -262,7 +262,7 @@ class Step:
         """
         strides = {i: self.ratio(i, value.axes[i].jump) for i in axes}
         after = [
-            replace(axis.whole(), jump=self.stride[i] if self.stride else 0) if i in strides else axis
+            axis.whole(self.stride[i] if self.stride else 0) if i in strides else axis
             for i, axis in enumerate(value.axes)
         ]
         clean = [value.axes[i].size - sum(value.axes[i].border) for i in axes]

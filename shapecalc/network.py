@@ -18,7 +18,7 @@ from math import prod
 
 from .errors import ShapeError
 from .readings import SAME_POSITION, Beyond, Reading
-from .receptive import ReceptiveField
+from .receptive import PIXELS, ReceptiveField
 
 INPUT = -1
 """What a layer that reads the network's input names as its source."""
@@ -99,7 +99,7 @@ class Network:
         result: Field = None
         first = ""
         for source, readings in zip(node.sources, node.readings, strict=True):
-            below: Field = ReceptiveField() if source == INPUT else found[source][axis]
+            below: Field = PIXELS if source == INPUT else found[source][axis]
             name = self.name if source == INPUT else self.nodes[source].name
             here = _behind(below, readings[axis], node.name)
             if result is None:

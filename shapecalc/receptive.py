@@ -110,3 +110,7 @@ def _shortest(advance: int, spans: Sequence[Span | None]) -> ReceptiveField:
         if all(found.span(position) == span for position, span in enumerate(spans)):
             return found
     return ReceptiveField(advance, tuple(spans))
+
+
+PIXELS = ReceptiveField()
+"""The input itself: every position is a pixel."""
