@@ -17,6 +17,8 @@ from .output import Column, check_reports, say, show, write_reports
 if TYPE_CHECKING:
     from ..convert.kernel_files import Rearranged
 
+ORDER = click.Choice(ORDERS, case_sensitive=False)
+
 _SECONDS_TO_OPEN = 60
 _BYTES_PER_SECOND = 10_000_000  # slower than any reader that makes progress
 
@@ -49,7 +51,7 @@ def _outputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 @click.argument("weights", metavar="WEIGHTS")
 @click.option("--patch", type=options.PATCH, help="Sizes of the patch, in --order's axes: 20x20x10 for HWC.")
 @click.option(
-    "--order", type=options.ORDER, metavar="|".join(ORDERS), required=True,
+    "--order", type=ORDER, metavar="|".join(ORDERS), required=True,
     help="In which order the patch was flattened.",
 )  # fmt: skip
 @click.option(

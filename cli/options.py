@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 import click
 
 from ..convert.errors import RequestError
-from ..convert.kernel import ORDERS
 from .output import FORMATS, VERBOSITY
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -169,7 +168,6 @@ class ProviderType(_Written):
 
 
 SIZE, PATCH, STRIDE, PROVIDER = SizeType(), PatchType(), StrideType(), ProviderType()
-ORDER = click.Choice(ORDERS, case_sensitive=False)
 
 INPUT_ORDERS = ("CHW", "HWC", "HW", "CL", "LC", "L", "CDHW", "DHWC", "DHW")
 """The axes of a network's input behind the batch: C channels (or none), then or before them the spatial axes."""

@@ -6,9 +6,7 @@ name gets to the terminal, and none starts a workflow command of a CI system.
 """
 
 import contextlib
-import csv
 import io
-import json
 import math
 import re
 import sys
@@ -102,6 +100,8 @@ def in_words(value: object) -> str:
 
 def to_json(document: object) -> str:
     """Strict JSON, pure ASCII: NaN and infinities, which JSON has not, as strings."""
+    import json
+
     text = json.dumps(_strict(document), indent=2, allow_nan=False)
     return text.replace("##[", "\\u0023#[") + "\n"
 
@@ -125,6 +125,8 @@ def to_csv(rows: Iterable[Row], columns: Sequence[Column]) -> str:
 
 def write_csv(file: TextIO, rows: Iterable[Row], columns: Sequence[Column]) -> None:
     """Write ``to_csv`` row by row: a table need not be in memory, nor be read to its end."""
+    import csv
+
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.key for column in columns])
     for row in rows:

@@ -9,7 +9,6 @@ https://github.com/onnx/onnx/blob/main/docs/ExternalData.md names the keys: loca
 checksum.
 """
 
-import hashlib
 import os
 import re
 import stat
@@ -71,6 +70,8 @@ class ExternalFiles:
         if (location, checksum) in self._verified:
             return
         mapped = self._files[location]
+        import hashlib  # which loads a whole library; few files have a checksum
+
         digest = hashlib.sha1(usedforsecurity=False)
         for start in range(0, len(mapped) if mapped is not None else 0, _CHUNK):
             digest.update(memoryview(mapped)[start : start + _CHUNK])  # type: ignore[arg-type]

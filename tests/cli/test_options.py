@@ -3,8 +3,8 @@
 import click
 import pytest
 
+from dense2conv.cli.kernel import ORDER
 from dense2conv.cli.options import (
-    ORDER,
     PATCH,
     PROVIDER,
     SIZE,
