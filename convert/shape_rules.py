@@ -382,7 +382,11 @@ def _pad(node: Node) -> Found:
     for place, before, after in zip(places, pads[: len(places)], pads[len(places) :], strict=True):
         dim = x[place]
         if dim.axis is not None and (before or after):
-            readings[dim.axis] = Shifted(before) if mode == "constant" else Mirrored(before, dim.size, mode)
+            readings[dim.axis] = (
+                Shifted(before) if mode == "constant" else Mirrored(before, dim.size, mode, after)
+            )
+            if mode == "wrap" and min(before, after) < 0:  # it starts again with what the crop has left
+                readings[dim.axis] = Beyond.UNKNOWN
         x[place] = Dim(dim.size + before + after, dim.axis)
     return Found((tuple(x),), readings)
 

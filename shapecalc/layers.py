@@ -256,8 +256,8 @@ def _pad(layer: Layer, values: Sequence[Value], runtime: str) -> Effect:  # noqa
             f"a crop must leave at least 1 element, but {before} and {after} are cut off {value.sizes}"
         )
     readings = tuple(
-        Shifted(b) if layer.mode in ("", "constant") else Mirrored(b, n, layer.mode)
-        for b, n in zip(before, value.sizes, strict=True)
+        Shifted(b) if layer.mode in ("", "constant") else Mirrored(b, n, layer.mode, a)
+        for b, n, a in zip(before, value.sizes, after, strict=True)
     )
     windows = tuple(Window(1, before=b, after=a) for b, a in zip(before, after, strict=True))
     return Effect(Value(value.channels, sizes), readings, windows)

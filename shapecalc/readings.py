@@ -19,6 +19,7 @@ from fractions import Fraction
 from math import ceil, floor, gcd
 from typing import Protocol
 
+from .errors import ShapeError
 from .window import Window
 
 
@@ -99,16 +100,31 @@ class Shifted:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """``before`` elements in front of ``size`` and any number behind, all copies of the elements inside.
+    """``before`` elements in front of ``size`` and ``after`` behind, all copies of the elements inside.
 
     ``mode`` is ONNX's: ``reflect`` mirrors without the last element, ``edge`` repeats it, ``wrap`` starts again.
+    Period and advance hold inside only, where it reads what ``unfolded`` reads.
     """
 
     before: int
     size: int
     mode: str
+    after: int = 0
     period: int = 1
     advance: int = 1
+
+    def __post_init__(self) -> None:
+        left = self.size + min(self.before, 0) + min(self.after, 0)
+        if self.mode == "reflect" and max(self.before, self.after) >= left:
+            raise ShapeError(
+                "a reflect pad must be smaller than what it mirrors, "
+                f"but {self.before} and {self.after} meet {left} elements"
+            )
+
+    @property
+    def unfolded(self) -> Shifted:
+        """The reading as if the pads held elements of their own: what a receptive field, unclipped, goes on with."""
+        return Shifted(self.before)
 
     def reads(self, position: int) -> tuple[int]:
         """The one element, always inside.
@@ -125,9 +141,9 @@ class Mirrored:
         return (min(turn, 2 * self.size - 2 - turn),)
 
     def readers(self, element: int) -> list[int]:
-        """Positions that hold a copy of ``element``, as far as a pad can reach: one size to each side."""
-        near = range(self.before - self.size, self.before + 2 * self.size)
-        return [position for position in near if self.reads(position) == (element,)]
+        """Positions that hold ``element`` or a copy of it."""
+        positions = range(self.before + self.size + self.after)
+        return [position for position in positions if self.reads(position) == (element,)]
 
 
 @dataclass(frozen=True)

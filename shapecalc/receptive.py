@@ -10,7 +10,8 @@ so the positions of one period say all. Behind a plain window ``(k, s, d, b)`` t
 
 (Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019). A transposed
 convolution or an upsampling by ``r`` makes the period ``r`` times as long: its phases read differently. The pixels
-between ``first`` and ``last`` need not all be read (dilation leaves holes); these two always are.
+between ``first`` and ``last`` need not all be read (dilation leaves holes); these two always are. A pad that mirrors
+counts as one that holds elements of its own.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
-from .readings import Reading
+from .readings import Mirrored, Reading
 
 LONGEST_PERIOD = 1 << 16
 
@@ -70,6 +71,8 @@ class ReceptiveField:
 
         Raises ``ValueError`` where the phases of upsampling strides are more than anybody wants to tell apart.
         """
+        if isinstance(reading, Mirrored):
+            reading = reading.unfolded
         repeats = self.period // gcd(self.period, reading.advance)
         period = reading.period * repeats
         if period > LONGEST_PERIOD:
