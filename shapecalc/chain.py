@@ -216,7 +216,7 @@ def _node(
         kind=layer.kind,
         sources=tuple(sources),
         readings=readings,
-        sizes=done.output.sizes or (1,) * rank,
+        sizes=done.output.sizes if len(done.output.sizes) == rank else (1,) * rank,
         output=(*done.output.sizes, done.output.channels),
         kernel=tuple(w.kernel for w in windows) if layer.kernel else (),
         filter=_filter(layer, windows, read[0]),

@@ -252,8 +252,10 @@ def _pad(layer: Layer, values: Sequence[Value], runtime: str) -> Effect:  # noqa
     after = tuple(sign * n for n in _on_axes("pads", layer.after, len(value.sizes)))
     sizes = tuple(n + b + a for n, b, a in zip(value.sizes, before, after, strict=True))
     if min(sizes) < 1:
+        cut = ["x".join(str(-n) for n in side) for side in (before, after)]
         raise ShapeError(
-            f"a crop must leave at least 1 element, but {before} and {after} are cut off {value.sizes}"
+            f"a crop must leave at least 1 element, but {cut[0]} before and {cut[1]} after are cut off "
+            + "x".join(map(str, value.sizes))
         )
     readings = tuple(
         Shifted(b) if layer.mode in ("", "constant") else Mirrored(b, n, layer.mode, a)
