@@ -48,11 +48,10 @@ def network_of(
     wants more than one. Raises ``RequestError`` for a free axis without a size, ``FileError`` for a graph that cannot
     be, or that ``runtime`` refuses, with the layer's name.
     """
-    info = _main_input(model)
-    shape = _fixed(info, size, batch)
-    walk = _Walk(model, info.name, shape, runtime)
     try:
-        return walk.network()
+        info = _main_input(model)
+        shape = _fixed(info, size, batch)
+        return _Walk(model, info.name, shape, runtime).network().checked()
     except ShapeError as error:
         raise FileError(error.message, layer=error.layer, file=model.path, hint=error.hint) from error
     except (FileError, RequestError) as error:

@@ -189,7 +189,7 @@ def network(given: Value, statements: Sequence[Statement], runtime: str = DEFAUL
         if name in labels:
             raise _unknown(statement.text, f"two layers are called {name!r}")
         labels[name] = index
-    return Network("input", given.sizes, (*given.sizes, given.channels), tuple(nodes))
+    return Network("input", given.sizes, (*given.sizes, given.channels), tuple(nodes)).checked()
 
 
 def _node(

@@ -95,6 +95,11 @@ class Network:
             found.append(tuple(self._field(node, axis, found) for axis in range(len(self.sizes))))
         return tuple(found)
 
+    def checked(self) -> "Network":
+        """The network itself; raises ``ShapeError`` where it has no receptive fields."""
+        _ = self.fields
+        return self
+
     def _field(self, node: Node, axis: int, found: Sequence[tuple[Field, ...]]) -> Field:
         result: Field = None
         first = ""
