@@ -1,6 +1,7 @@
 """What ``shapes`` and ``locate`` look at: a model file, a text file of layers, or layers on the command line."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,12 +82,14 @@ def network_of(
     value = None if given is None else input_value(given)
     if not os.path.isfile(source):  # noqa: PTH113 - nothing else is needed of it
         if _is_layers(source):
+            _only_for_models(size, batch)
             return with_input(source, value, runtime)
         from ..convert.opening import open_model  # says what is wrong with the file
 
         open_model(source)
-    text = _text(source)
+    text = _text(source, given)
     if text is not None:
+        _only_for_models(size, batch)
         try:
             return with_input(text, value, runtime)
         except ShapeError as error:
@@ -109,8 +112,20 @@ def _is_layers(source: str) -> bool:
     return len(words) > 1 or (bool(words) and words[0].lower() in KINDS)
 
 
-def _text(path: str) -> str | None:
-    """A file's text, if it is one: layers written by hand hold no control characters."""
+def _only_for_models(size: Sequence[int] | None, batch: int | None) -> None:
+    for option, value in (("--size", size), ("--batch", batch)):
+        if value is not None:
+            raise ShapeError(
+                f"{option} is for a model's free axes; LAYERS have none",
+                hint="their input is said by --input",
+            )
+
+
+def _text(path: str, given: str | None) -> str | None:
+    """A file's text, if it is one of layers: its name or ``--input`` says so, or it begins with a kind.
+
+    What is written by hand holds no control characters; ONNX's own text forms begin with other words.
+    """
     with open(path, "rb") as file:  # noqa: PTH123 - the path is kept as given
         data = file.read(_TEXT)
     if not data or any(byte < 32 and byte not in b"\t\r\n" for byte in data):
@@ -119,6 +134,8 @@ def _text(path: str) -> str | None:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    words = text.replace(",", " ").split()
-    known = {*KINDS, "input"}
-    return text if words and (words[0].lower() in known or ":" in words[0] or words[0] == "#") else None
+    if given is not None or path.lower().endswith(".txt"):
+        return text
+    bare = " ".join(line.split("#", 1)[0] for line in text.splitlines())
+    words = re.split(r"[\s,:]+", bare.strip().lower(), maxsplit=2)  # the first may be a label
+    return text if {*words[:2]} & {*KINDS, "input"} else None
