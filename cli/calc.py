@@ -213,6 +213,7 @@ def _rows(name: str, found: Answer, count_from: int) -> list[dict[str, Any]]:
     rows = []
     for seen in found.seen:
         row: dict[str, Any] = {"axis": name, "neuron": seen.neuron + count_from}
+        row |= dict.fromkeys(("first", "last", "before", "after"))
         if seen.first is not None and seen.last is not None:
             length = seen.last - seen.first + 1
             row |= {
