@@ -135,7 +135,8 @@ def _names(network: "Network") -> Sequence[str]:
 def _inside(place: tuple[int, ...], sizes: Sequence[int], count_from: int, what: str) -> tuple[int, ...]:
     """A place counted from 0, checked to be there."""
     if len(place) != len(sizes):
-        raise RequestError(f"a {what} has a number for each of {len(sizes)} axes, but {len(place)} are given")
+        given = "1 is" if len(place) == 1 else f"{len(place)} are"
+        raise RequestError(f"a {what} has a number for each of {len(sizes)} axes, but {given} given")
     for number, size in zip(place, sizes, strict=True):
         if not count_from <= number < size + count_from:
             raise RequestError(
