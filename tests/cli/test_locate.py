@@ -77,6 +77,11 @@ def test_the_neurons_of_a_first_layer_counted_from_1(capsys, neuron, box, clippe
     assert (found["at"], found["from"]) == ([neuron, 2], 1)
 
 
+def test_pads_counted_from_1(capsys):
+    _, out, _ = run(capsys, *CHAIN, "--layer", "conv1", "--at", "1,64", "--from", "1", "--format", "csv")
+    assert out.splitlines()[1:] == ["H,1,0,3,1,0,1..3", "W,64,63,66,0,2,63..64"]
+
+
 @pytest.mark.parametrize("layer", ["maxpool1", "pool1", "2"])
 def test_a_layer_by_name_end_or_number(capsys, layer):
     assert document(capsys, *CHAIN, "--layer", layer, "--at", "0,7")["layer"] == "maxpool1"

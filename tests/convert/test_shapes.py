@@ -58,6 +58,12 @@ def part_of_a_shape(net):
     net("Reshape", "x", net("Concat", net.integers(0, -1), spatial, axis=0))
 
 
+def empty(net):
+    """With ``allowzero`` a 0 is a size."""
+    nothing = net("Slice", "x", net.integers(5), net.integers(2), net.integers(2))
+    net("Reshape", nothing, net.integers(0, 3), allowzero=1)
+
+
 def same_weights(net):
     """Split in two halves, each convolved."""
     halves = net("Split", "x", axis=1, outputs=2)
@@ -111,6 +117,7 @@ CASES = {
     "flatten before the first": ((17,), IMAGE, lambda n: n("Flatten", "x", axis=0)),
     "reshape": (SETS, IMAGE, lambda n: shaped(n, "Reshape", 0, 3, -1, 8)),
     "reshape zero": ((17,), IMAGE, lambda n: n("Reshape", "x", n.integers(2, 6, 72), allowzero=1)),
+    "reshape nothing": ((17,), IMAGE, empty),
     "reshape by shape": (SETS, IMAGE, shape_chain),
     "reshape by size": ((13, 17), IMAGE, size_chain),
     "reshape by a part": ((17,), IMAGE, part_of_a_shape),

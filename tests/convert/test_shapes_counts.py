@@ -105,6 +105,24 @@ def test_behind_what_no_rule_knows_the_fields_are_unknown():
     assert [row["receptive_field"] for row in rows if row["name"] in unknown] == [None] * 3
 
 
+@pytest.mark.parametrize(
+    ("opset", "how", "whole"),
+    [
+        (11, {}, (0, 1)),
+        (11, {"axis": 3}, (1,)),
+        (13, {}, (1,)),
+        (13, {"axis": 1}, ()),
+        (13, {"axis": -2}, (0,)),
+    ],
+)
+def test_a_softmax_reads_its_whole_row(opset, how, whole):
+    """Below operator set 13 everything from the axis on is one row."""
+    net = Net(IMAGE, opset=opset)
+    net("Softmax", net.conv(), **how)
+    fields = network(net).fields[-1]
+    assert [axis for axis, field in enumerate(fields) if field is Beyond.WHOLE] == list(whole)
+
+
 def test_what_nobody_knows_has_no_shape():
     net = Net(IMAGE)
     net("Relu", custom(net))

@@ -112,6 +112,19 @@ def test_branches_by_label_and_by_number():
     assert [f[0].size for f in found.fields] == [3, 3, 7, 7, 7]
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("conv 3x2 4", (3, 2, 8)),
+        ("conv 3 4 groups 2", (3, 3, 4)),
+        ("depthwise 3", (3, 3, 1)),
+        ("maxpool 3", ()),
+    ],
+)
+def test_one_filter_has_the_channels_that_it_reads(text, shape):
+    assert network(text, "9x9x8").nodes[0].filter == shape
+
+
 def test_branches_with_different_jumps_are_named():
     error = refused("one: conv 3x3/2 2 same, two: conv 3x3 2 same pad 0 from input", "9x9x2")
     assert error.message == "in 'two: conv 3x3 2 same pad 0 from input': padding is said twice"

@@ -11,7 +11,7 @@ from dense2conv.shapecalc.window import Window
 from . import slow
 
 small = st.integers(1, 4)
-windows = st.builds(Window, small, small, st.integers(1, 3), st.integers(0, 3))
+windows = st.builds(Window, st.integers(1, 9), small, st.integers(1, 3), st.integers(0, 3))
 
 # What is drawn, the library's reading of it and the slow one.
 LAYERS = {
@@ -85,6 +85,43 @@ def test_the_period_is_the_shortest_and_its_reduction_moves_no_span(stack):
             None if s is None else (s[0] + step, s[1] + step) for s in map(field.span, range(field.period))
         ]
         assert moved != [field.span(position + shorter) for position in range(field.period)]
+
+
+def test_a_reduced_period_moves_no_span():
+    """Up by 3, down by 2, up by 2, down by 3: two phases, which read alike."""
+    down = [
+        ("transposed", Window(1, 3)),
+        ("window", Window(2, 2)),
+        ("transposed", Window(2, 2)),
+        ("window", Window(2, 3)),
+    ]
+    field = field_of(down)
+    assert (field.period, field.advance) == (1, 1)
+    for position in range(-4, 4):
+        pixels = seen(down, position)
+        assert field.span(position) == (min(pixels), max(pixels))
+
+
+def test_phases_that_read_differently_are_kept():
+    down = [
+        ("transposed", Window(3, 3)),
+        ("window", Window(2, 2)),
+        ("transposed", Window(2, 2)),
+        ("window", Window(1, 3)),
+    ]
+    field = field_of(down)
+    assert field.jump == 1
+    for position in range(-4, 4):
+        pixels = seen(down, position)
+        assert field.span(position) == (min(pixels), max(pixels))
+
+
+@given(st.integers(1, 9), st.integers(2, 4), st.integers(-4, 4))
+def test_windows_over_holes(kernel, stride, position):
+    """Every ``stride``-th place of an upsampling by zeros holds a pixel: the outermost places may be holes."""
+    stack = [("transposed", Window(1, stride)), ("window", Window(kernel))]
+    pixels = seen(stack, position)
+    assert field_of(stack).span(position) == ((min(pixels), max(pixels)) if pixels else None)
 
 
 def test_an_upsampling_and_its_inverse_have_period_1():

@@ -17,6 +17,7 @@ def layers(text):
 
 def test_the_first_layers_of_the_worked_case():
     found = document(with_input("input 64x64x3, conv 4x4 8 same nobias, flatten, dense 6", None))
+    assert all(type(number) is int for number in found["layers"][0]["jump"])
     assert list(found) == ["input", "layers", "totals"]
     assert found["input"] == {"name": "input", "shape": [64, 64, 3]}
     assert [list(layer) for layer in found["layers"]] == [KEYS] * 3

@@ -61,6 +61,11 @@ def test_a_stride_larger_than_the_kernel(runtime, output):
     assert Enlarging(Sliding("conv", 1, 3)).resolved(4, runtime)[1] == output
 
 
+def test_keras_keeps_the_kernel_s_overhang():
+    """keras.layers.Conv2DTranspose(kernel_size=5, strides=2, padding="valid") makes 11 of 4."""
+    assert Enlarging(Sliding("conv", 5, 2)).resolved(4, "tensorflow")[1] == 11
+
+
 def test_a_size_that_is_asked_for():
     layer = Sliding("conv", 3, 2)
     assert Enlarging(layer, size=8).resolved(4)[1] == 8
