@@ -254,15 +254,13 @@ def _mixed(x: Dims, places: Sequence[int]) -> Found:
 def _normalization(node: Node) -> Found:
     x = node.data()
     given = node.attributes
-    first = _axis(x, int(given.get("axis", -1)))
-    places: Mapping[str, Sequence[int]] = {
-        "LayerNormalization": range(first, len(x)),
-        "LpNormalization": [first],
-        "MeanVarianceNormalization": [_axis(x, int(a)) for a in given.get("axes", [0, 2, 3][: len(x)])],
-    }
-    return _mixed(
-        x, places.get(node.proto.op_type, range(1, len(x)))
-    )  # instance and group: channels and space
+    places: Sequence[int] = range(1, len(x))  # instance and group: channels and space
+    if node.proto.op_type == "MeanVarianceNormalization":
+        places = [_axis(x, int(a)) for a in given.get("axes", [0, 2, 3])]
+    elif node.proto.op_type in ("LayerNormalization", "LpNormalization"):
+        first = _axis(x, int(given.get("axis", -1)))
+        places = range(first, len(x)) if node.proto.op_type == "LayerNormalization" else [first]
+    return _mixed(x, places)
 
 
 def _transpose(node: Node) -> Found:

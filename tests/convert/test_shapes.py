@@ -169,6 +169,11 @@ CASES = {
     "concat": (SETS, IMAGE, lambda n: n("Concat", "x", n.tensor(np.ones((2, 1, 9, 8), np.float32)), "x", axis=-3)),
     "normalizations": ((17,), IMAGE, lambda n: n("LayerNormalization", n("InstanceNormalization", "x", n.weight(6),
                                                  n.weight(6)), n.weight(8))),
+    "normalizations of a series": ((17,), SERIES, lambda n: n("LpNormalization", n("InstanceNormalization", "x",
+                                                            n.weight(6), n.weight(6)), axis=1)),
+    "group normalization": ((21,), VOLUME, lambda n: n("GroupNormalization", "x", n.weight(2), n.weight(2),
+                                                       num_groups=2)),
+    "mean and variance": ((13,), IMAGE, lambda n: n("MeanVarianceNormalization", "x")),
     "batchnorm": ((9, 17), IMAGE, lambda n: n("BatchNormalization", "x", *(n.tensor(np.ones(6, np.float32))
                                                                            for _ in range(4)))),
 }  # fmt: skip

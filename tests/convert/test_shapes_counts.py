@@ -123,6 +123,27 @@ def test_a_softmax_reads_its_whole_row(opset, how, whole):
     assert [axis for axis, field in enumerate(fields) if field is Beyond.WHOLE] == list(whole)
 
 
+@pytest.mark.parametrize(
+    ("op", "how", "whole"),
+    [
+        ("InstanceNormalization", {}, (0, 1)),
+        ("LayerNormalization", {}, (1,)),
+        ("LayerNormalization", {"axis": 2}, (0, 1)),
+        ("LpNormalization", {"axis": 2}, (0,)),
+        ("MeanVarianceNormalization", {"axes": [0, 3]}, (1,)),
+    ],
+)
+def test_a_normalization_reads_what_it_averages(op, how, whole):
+    net = Net(IMAGE, opset=17)
+    scales = {"InstanceNormalization": 2, "LayerNormalization": 1}.get(op, 0)
+    size = 3 if op == "InstanceNormalization" else (7, 6)[how.get("axis", 3) - 2 :]
+    y = net.conv()
+    net(op, y, *(net.tensor(np.ones(size, np.float32)) for _ in range(scales)), **how)
+    found = network(net)
+    assert [axis for axis, field in enumerate(found.fields[-1]) if field is Beyond.WHOLE] == list(whole)
+    assert found.nodes[-1].notes == ()
+
+
 def test_what_nobody_knows_has_no_shape():
     net = Net(IMAGE)
     net("Relu", custom(net))
