@@ -44,6 +44,9 @@ NUMBERS = {
     "output_padding": "output_padding",
 }
 
+# What a number without a word fills, where that is not the field of its own name.
+_FILLED = {"pads": ("before", "after"), "shape": ("sizes", "units")}
+
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
@@ -105,10 +108,13 @@ def _statement(text: str) -> Statement:
 def _with_words(text: str, label: str, kind: str, words: list[str]) -> Statement:
     row = KINDS[kind]
     numbers = list(row.numbers)
+    known = {*row.takes, *(field for name in row.numbers for field in _FILLED.get(name, (name,)))}
     fields: dict[str, Any] = {}
     sources: list[str] = []
 
-    def put(found: dict[str, Any]) -> None:
+    def put(word: str, found: dict[str, Any]) -> None:
+        if found.keys() - known:
+            raise _unknown(text, f"{word!r} means nothing to {kind}")
         twice = fields.keys() & found.keys()
         if twice:
             raise _unknown(text, f"{min(twice)} is said twice")
@@ -121,16 +127,16 @@ def _with_words(text: str, label: str, kind: str, words: list[str]) -> Statement
             sources += words if meaning == "from" else [word, *words]
             words = []
         elif meaning in FLAGS:
-            put(dict([FLAGS[meaning]]))
+            put(word, dict([FLAGS[meaning]]))
         elif meaning in NUMBERS:
             if not words:
                 raise _unknown(text, f"a number must follow {word!r}")
-            put(_number(text, NUMBERS[meaning], words.pop(0)))
+            put(word, _number(text, NUMBERS[meaning], words.pop(0)))
         elif numbers:
             size, slash, stride = word.partition("/")
-            put(_number(text, numbers.pop(0), size))
+            put(word, _number(text, numbers.pop(0), size))
             if slash:
-                put(_number(text, "stride", stride))
+                put(f"/{stride}", _number(text, "stride", stride))
         else:
             raise _unknown(text, f"{word!r} is not understood")
     if row.inputs == 0 and not sources:

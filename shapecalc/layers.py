@@ -247,6 +247,8 @@ def _reshape(layer: Layer, values: Sequence[Value], runtime: str) -> Effect:  # 
 
 def _pad(layer: Layer, values: Sequence[Value], runtime: str) -> Effect:  # noqa: ARG001
     value = _spatial(values, layer.kind)
+    if layer.mode not in ("", "constant", "reflect", "edge", "wrap"):
+        raise ShapeError(f"pad is constant, reflect, edge or wrap, not {layer.mode!r}")
     sign = -1 if layer.kind == "crop" else 1
     before = tuple(sign * n for n in _on_axes("pads", layer.before, len(value.sizes)))
     after = tuple(sign * n for n in _on_axes("pads", layer.after, len(value.sizes)))
@@ -314,13 +316,17 @@ def shown(value: Value) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A row: the rule, what numbers without a word mean, in their order, and what ``--help`` says."""
+    """A row: the rule, what numbers without a word mean, in their order, and what ``--help`` says.
+
+    ``takes``: the fields of ``Layer`` that it heeds beside those.
+    """
 
     rule: Rule
     numbers: tuple[str, ...]
     says: str
     inputs: int = 1
     """How many values it reads; 0 for any number of them."""
+    takes: tuple[str, ...] = ()
 
 
 POINTWISE = (
@@ -328,21 +334,28 @@ POINTWISE = (
     "hardsigmoid", "tanh", "softplus", "softsign", "softmax", "logsoftmax", "dropout", "identity", "batchnorm",
 )  # fmt: skip
 
+_WINDOW = ("stride", "dilation", "padding")
+
 KINDS: Mapping[str, Kind] = {
-    "conv": Kind(_convolution, ("kernel", "units"), "convolution: kernel, filters"),
-    "depthwise": Kind(_convolution, ("kernel", "units"), "each channel convolved by itself: kernel, filters a channel"),
-    "convtranspose": Kind(_transposed, ("kernel", "units"), "transposed convolution: kernel, filters"),
-    "maxpool": Kind(_pool, ("kernel",), "maximum over a window: kernel; the stride is the kernel unless given"),
-    "avgpool": Kind(_pool, ("kernel",), "mean over a window"),
-    "lppool": Kind(_pool, ("kernel",), "p-norm over a window"),
+    "conv": Kind(_convolution, ("kernel", "units"), "convolution: kernel, filters",
+                 takes=(*_WINDOW, "groups", "bias")),
+    "depthwise": Kind(_convolution, ("kernel", "units"), "each channel convolved by itself: kernel, filters a channel",
+                      takes=(*_WINDOW, "bias")),
+    "convtranspose": Kind(_transposed, ("kernel", "units"), "transposed convolution: kernel, filters",
+                          takes=(*_WINDOW, "groups", "bias", "output_padding", "sizes")),
+    "maxpool": Kind(_pool, ("kernel",), "maximum over a window: kernel; the stride is the kernel unless given",
+                    takes=(*_WINDOW, "ceil")),
+    "avgpool": Kind(_pool, ("kernel",), "mean over a window", takes=(*_WINDOW, "ceil")),
+    "lppool": Kind(_pool, ("kernel",), "p-norm over a window", takes=(*_WINDOW, "ceil")),
     "globalpool": Kind(_global_pool, (), "one number a channel"),
     "adaptivepool": Kind(_adaptive_pool, ("sizes",), "pool to a given size, as PyTorch's"),
-    "dense": Kind(_dense, ("units",), "dense layer: units; on each position where nothing was flattened"),
+    "dense": Kind(_dense, ("units",), "dense layer: units; on each position where nothing was flattened",
+                  takes=("bias",)),
     "flatten": Kind(_flatten, (), "all numbers in one row"),
     "reshape": Kind(_reshape, ("shape",), "another shape: HxWxC"),
-    "pad": Kind(_pad, ("pads",), "elements added on both sides: 1, 1x2, 0:1 (before:after)"),
+    "pad": Kind(_pad, ("pads",), "elements added on both sides: 1, 1x2, 0:1 (before:after)", takes=("mode",)),
     "crop": Kind(_pad, ("pads",), "elements cut off, written as for pad"),
-    "upsample": Kind(_upsampling, ("kernel",), "every element repeated; or linear"),
+    "upsample": Kind(_upsampling, ("kernel",), "every element repeated; or linear", takes=("mode",)),
     "add": Kind(_elementwise, (), "sum with the layers named", inputs=0),
     "mul": Kind(_elementwise, (), "product with the layers named", inputs=0),
     "concat": Kind(_concatenation, (), "channels joined with those of the layers named", inputs=0),

@@ -177,6 +177,12 @@ def test_the_runtime_decides(runtime):
         ("conv 3x3/2 8 stride 2", "in 'conv 3x3/2 8 stride 2': stride is said twice"),
         ("conv 3x3 8 pad a:b", "in 'conv 3x3 8 pad a:b': 'a:b' is no pads: 1 (both sides), 0:1 (before:after), "
                                "1x0:1 (an axis each)"),
+        ("relu same", "in 'relu same': 'same' means nothing to relu"),
+        ("conv 3x3 8 ceil", "in 'conv 3x3 8 ceil': 'ceil' means nothing to conv"),
+        ("flatten, dense 8/2", "in 'dense 8/2': '/2' means nothing to dense"),
+        ("maxpool 3 nobias", "in 'maxpool 3 nobias': 'nobias' means nothing to maxpool"),
+        ("maxpool 3 filters 8", "in 'maxpool 3 filters 8': 'filters' means nothing to maxpool"),
+        ("crop 1 edge", "in 'crop 1 edge': 'edge' means nothing to crop"),
         ("a:", "in 'a:': a layer needs a kind behind its label"),
         ("relu, add", "in 'add': add needs the labels of the layers that it reads too"),
         ("relu, add relu2", "in 'add relu2': no layer before it is called 'relu2'"),
@@ -201,6 +207,8 @@ def test_what_is_not_understood_is_quoted(text, message):
         ("relu, stem: conv 11x11 8", "stem", "a kernel must not be larger than the padded input, but 11 > 9 + 0 + 0"),
         ("relu, conv 3x3/0 8", "conv1", "kernel, stride and dilation must be at least 1, got 3, 0 and 1"),
         ("flatten, dense 3, conv 2 1", "conv1", "conv slides over spatial axes, but its input is flat: 3 numbers"),
+        ("pad 1 linear", "pad1", "pad is constant, reflect, edge or wrap, not 'linear'"),
+        ("upsample 2 edge", "upsample1", "upsample is nearest or linear, not 'edge'"),
         ("pad 9 reflect", "pad1", "a reflect pad must be smaller than what it mirrors, but 9 and 9 meet 9 elements"),
     ],
 )  # fmt: skip

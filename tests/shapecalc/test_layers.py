@@ -1,5 +1,6 @@
 """One layer: output, neurons, parameters and MACs, counted on arrays; what cannot be is refused with its numbers."""
 
+from dataclasses import fields
 from math import prod
 
 import numpy as np
@@ -223,5 +224,6 @@ def test_every_kind_has_a_word_for_help_and_a_rule():
     for name, kind in KINDS.items():
         assert kind.says, name
         assert callable(kind.rule), name
+        assert set(kind.takes) <= {field.name for field in fields(Layer)}, name
     assert shown(IMAGE) == "9x8x6"
     assert IMAGE.neurons == prod((9, 8, 6))
