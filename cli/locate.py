@@ -7,6 +7,7 @@ import click
 
 from ..convert.errors import RequestError
 from ..shapecalc.notation import ranges
+from ..shapecalc.readings import Beyond
 from ..shapecalc.receptive import ReceptiveField
 from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
 from .output import Column, check_reports, say, show, write_reports
@@ -195,11 +196,14 @@ def _seeing(
             continue
         node = network.nodes[i]
         axes = []
-        for name, found, size, field in zip(
-            _names(network), sets, node.sizes, network.fields[i], strict=True
+        for name, found, size, field, pixels in zip(
+            _names(network), sets, node.sizes, network.fields[i], network.sizes, strict=True
         ):
             neurons = [neuron + count_from for neuron in sorted(found)]
-            spans = [span for n in found if isinstance(field, ReceptiveField) and (span := field.span(n))]
+            whole = [(0, pixels - 1)] if found and isinstance(field, Beyond) else []
+            spans = [
+                span for n in found if isinstance(field, ReceptiveField) and (span := field.span(n))
+            ] or whole
             box = (
                 [min(low for low, _ in spans) + count_from, max(high for _, high in spans) + count_from]
                 if spans

@@ -127,6 +127,16 @@ def test_a_layer_behind_a_flatten_sees_all(capsys):
     assert [(axis["clipped"], axis["whole"]) for axis in found["axes"]] == [([0, 63], True)] * 2
 
 
+@pytest.mark.parametrize(
+    ("layer", "boxes"),
+    [("conv1", [[38, 44], [15, 21]]), ("conv2", [[24, 58], [0, 34]]), ("dense1", [[1, 64], [1, 64]])],
+)
+def test_what_the_neurons_of_a_pixel_see_together(capsys, layer, boxes):
+    """Counted from 0: rows 38..41 of conv1 see 37..43; rows 3..5 of conv2 see from 8*3 - 1 to 8*5 - 1 + 18."""
+    (found,) = document(capsys, *CHAIN, "--pixel", "41,18", "--from", "1", "--layer", layer)["layers"]
+    assert [axis["box"] for axis in found["axes"]] == boxes
+
+
 def test_a_mirroring_pad_is_a_pad(capsys):
     """The box goes on into the pad; what is read there are pixels inside."""
     layer = ["--input", "8x1", "pad 1 reflect, conv 3 3", "--layer", "conv1", "--at"]
