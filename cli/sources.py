@@ -108,6 +108,8 @@ def network_of(
 
 
 def _is_layers(source: str) -> bool:
+    if source.lower().endswith((".onnx", ".txt")):
+        return False  # a path with a blank in it, and no such file
     words = source.replace(",", " ").split()
     return len(words) > 1 or (bool(words) and words[0].lower() in KINDS)
 

@@ -124,7 +124,7 @@ def _with_words(text: str, label: str, kind: str, words: list[str]) -> Statement
         word = words.pop(0)
         meaning = word.lower()
         if meaning == "from" or row.inputs == 0:
-            sources += words if meaning == "from" else [word, *words]
+            sources += [label for label in (word, *words) if label.lower() != "from"]
             words = []
         elif meaning in FLAGS:
             put(word, dict([FLAGS[meaning]]))

@@ -192,6 +192,7 @@ def test_a_wrong_file_of_layers_is_named(capsys, tmp_path, text, message, hint):
         (["relu", "--batch", "3"], "--batch is for a model's free axes; LAYERS have none", "their input is said by"),
         (["nosuch.onnx"], "nosuch.onnx: no such file", ""),
         (["nosuch.txt"], "nosuch.txt: no such file", ""),
+        (["no such.onnx"], "no such.onnx: no such file", ""),
         ([MODEL], "--input is for LAYERS; a model says its own", "say --size for its free axes"),
         (["a: relu, maxpool 3 same, conv 3 1 from input, add a"],
          "add1: add combines values of one shape, but 7x7x1 meets 9x9x1", ""),

@@ -125,6 +125,15 @@ def test_one_filter_has_the_channels_that_it_reads(text, shape):
     assert network(text, "9x9x8").nodes[0].filter == shape
 
 
+@pytest.mark.parametrize("text", ["add relu1", "add from relu1", "ADD FROM relu1", "s: add relu1"])
+def test_what_a_sum_reads(text):
+    assert network(f"relu, tanh, {text}", "9x9x2").nodes[-1].sources == (1, 0)
+
+
+def test_a_sum_of_three_may_say_from_in_between():
+    assert network("relu, tanh, add relu1 from input", "9x9x2").nodes[-1].sources == (1, 0, -1)
+
+
 def test_branches_with_different_jumps_are_named():
     error = refused("one: conv 3x3/2 2 same, two: conv 3x3 2 same pad 0 from input", "9x9x2")
     assert error.message == "in 'two: conv 3x3 2 same pad 0 from input': padding is said twice"
