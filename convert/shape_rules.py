@@ -304,6 +304,8 @@ def _squeeze(node: Node) -> Found:
     x = node.data()
     axes = node.numbers("axes", 1)
     gone = {i for i, dim in enumerate(x) if dim.size == 1} if axes is None else {_axis(x, a) for a in axes}
+    if any(x[i].size != 1 for i in gone):
+        raise ShapeError(f"Squeeze takes away axes of size 1, but {axes} of {list(sizes(x))} are named")
     return Found((tuple(dim for i, dim in enumerate(x) if i not in gone),))
 
 
@@ -318,6 +320,9 @@ def _unsqueeze(node: Node) -> Found:
 def _concat(node: Node) -> Found:
     operands = [node.operand(i) for i in range(len(node.proto.input))]
     place = _axis(operands[0], int(node.attributes.get("axis", 1)))
+    shapes = [sizes(dims) for dims in operands]
+    if len({(*shape[:place], *shape[place + 1 :]) for shape in shapes}) > 1:
+        raise ShapeError(f"Concat joins what differs on axis {place} only, but gets {[*map(list, shapes)]}")
     joined = sum(dims[place].size for dims in operands)
     others = broadcast([(*dims[:place], Dim(1), *dims[place + 1 :]) for dims in operands])
     axes = [a for dims in operands if (a := dims[place].axis) is not None]
@@ -332,6 +337,8 @@ def _split(node: Node) -> Found:
     if parts is None:
         step = -(-x[place].size // count)
         parts = [min(step, x[place].size - step * i) for i in range(count)]
+    if min(parts) < 0 or sum(parts) != x[place].size:
+        raise ShapeError(f"the parts of a Split do not add up: {parts} of {x[place].size} elements")
     axis = x[place].axis
     outputs = tuple((*x[:place], Dim(part), *x[place + 1 :]) for part in parts)
     return Found(outputs, {} if axis is None else {axis: Beyond.UNKNOWN})
