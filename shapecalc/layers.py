@@ -58,7 +58,7 @@ class Layer:
 
     ``units``: output channels; ``sizes``: the output's spatial sizes, where they are asked for; ``before`` and
     ``after``: elements that a pad adds (or, below 0, cuts off) on each axis; ``mode``: of a pad or an upsampling;
-    ``opset``: ONNX's operator set, where a runtime's answer depends on it.
+    ``opset`` and ``loops``: as ``Sliding`` has them, where a runtime's answer depends on it.
     """
 
     kind: str
@@ -76,6 +76,7 @@ class Layer:
     after: tuple[int, ...] = (0,)
     mode: str = ""
     opset: int = DROPS_SINCE
+    loops: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,9 @@ def slidings(layer: Layer, operator: str, rank: int) -> tuple[Sliding, ...]:
         raise ShapeError(f"{layer.kind} needs a kernel")
     kernel = _on_axes("kernel", layer.kernel, rank)
     stride = layer.stride or (kernel if operator != "conv" else (1,))
+    loops = layer.loops or max(layer.dilation) > 1  # a dilation on one axis is enough for all
     return tuple(
-        Sliding(operator, k, s, d, p, layer.ceil, layer.opset)
+        Sliding(operator, k, s, d, p, layer.ceil, layer.opset, loops)
         for k, s, d, p in zip(
             kernel,
             _on_axes("stride", stride, rank),

@@ -55,7 +55,8 @@ class Sliding:
     """One axis of a layer that slides a window, as it was asked for.
 
     ``operator``: conv, maxpool, avgpool or lppool. ``opset``: ONNX's operator set, where a runtime's answer depends on
-    it.
+    it. ``loops``: ONNX Runtime runs the pool by loops of its own, which take fewer than no pads, and not by the kernel
+    that refuses them.
     """
 
     operator: str
@@ -65,6 +66,7 @@ class Sliding:
     padding: Padding = VALID
     ceil: bool = False
     opset: int = DROPS_SINCE
+    loops: bool = False
 
     def __post_init__(self) -> None:
         if self.kernel < 1 or self.stride < 1 or self.dilation < 1:
@@ -129,9 +131,8 @@ def _onnxruntime(layer: Sliding, size: int) -> Window:
     total = layer.needed(size, layer.kernel)  # a pool's dilation is forgotten
     if total >= 0:
         return layer.padded(total)
-    if layer.dilation == 1 and (
-        layer.operator == "maxpool" or (layer.operator == "avgpool" and layer.opset < 19)
-    ):
+    fast = layer.operator == "maxpool" or (layer.operator == "avgpool" and layer.opset < 19)
+    if fast and layer.dilation == 1 and not layer.loops:
         raise ShapeError(
             f"ONNX Runtime's pools take no SAME where the stride {layer.stride} leaves elements over: it wants "
             f"{total} pads for kernel {layer.kernel} on {size} elements",

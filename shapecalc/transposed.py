@@ -5,7 +5,7 @@ With kernel ``k``, stride ``s``, dilation ``d``, pads ``b`` and ``e`` and output
     output = s*(n - 1) + o + d*(k - 1) + 1 - b - e
 
 (ONNX operator specification, ConvTranspose). A size that is asked for, and SAME, which asks for ``n*s``, leave the
-pads to be worked out; the odd one goes after for SAME_UPPER, else before.
+pads to be worked out; the odd one goes after for SAME_UPPER, else before. Of the two, the size counts.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,8 @@ class Enlarging:
         if layer.padding.same:
             if runtime == "pytorch":
                 raise ShapeError("PyTorch's transposed convolutions take their pads as numbers, not as SAME")
-            window, output = self._asked(size * layer.stride, full, runtime)
+            wanted = size * layer.stride if self.size is None else self.size
+            window, output = self._asked(wanted, full, runtime)
         elif self.size is not None:
             window, output = self._asked(self.size, full, runtime)
         elif runtime == "tensorflow" and layer.padding.mode == "valid":
