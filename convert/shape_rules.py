@@ -396,6 +396,8 @@ def _pad(node: Node) -> Found:
             )
             if mode == "wrap" and min(before, after) < 0:  # it starts again with what the crop has left
                 readings[dim.axis] = Beyond.UNKNOWN
+        if dim.size + before + after < 0:
+            raise ShapeError(f"a Pad cuts off {-before} and {-after} of {dim.size} elements")
         x[place] = Dim(dim.size + before + after, dim.axis)
     return Found((tuple(x),), readings)
 
