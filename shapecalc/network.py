@@ -164,6 +164,16 @@ class Network:
 
     def pixels(self, layer: int, position: Sequence[int]) -> Sets:
         """The pixels that a position of a layer is computed from, one set an axis; pads are not among them."""
+        wanted, seen = self._backwards(layer, position)
+        if any(len(node.sources) > 1 for node in self.nodes[: layer + 1]):
+            # A branch that meets only pads on one axis reads nothing, whatever it meets on the others.
+            _, seen = self._backwards(layer, position, self._live(wanted))
+        return tuple(frozenset(places) for places in seen)
+
+    def _backwards(
+        self, layer: int, position: Sequence[int], live: list[list[set[int]]] | None = None
+    ) -> tuple[list[list[set[int]]], list[set[int]]]:
+        """What a position reads of each layer, as far as it is ``live``, and of the input, one set an axis."""
         wanted = self._empty()
         wanted[layer] = [{place} for place in position]
         seen: list[set[int]] = [set() for _ in self.sizes]
@@ -179,10 +189,30 @@ class Network:
                     _inside(readings[axis], wanted[index][axis], sizes[axis], forwards=False)
                     for axis in range(len(sizes))
                 ]
+                if live is not None and source != INPUT:
+                    read = [places & alive for places, alive in zip(read, live[source], strict=True)]
                 if all(read):
                     for axis, places in enumerate(read):
                         target[axis] |= places
-        return tuple(frozenset(places) for places in seen)
+        return wanted, seen
+
+    def _live(self, wanted: list[list[set[int]]]) -> list[list[set[int]]]:
+        """Those of the positions that are computed from any pixel, one set an axis."""
+        live = self._empty()
+        for index, node in enumerate(self.nodes):
+            for source, readings in zip(node.sources, node.readings, strict=True):
+                read: list[set[int]] = []
+                for axis, size in enumerate(self.sizes if source == INPUT else self.nodes[source].sizes):
+                    reading, places = readings[axis], wanted[index][axis]
+                    alive = range(size) if source == INPUT else live[source][axis]
+                    if isinstance(reading, Beyond):
+                        read.append(places if alive else set())
+                    else:
+                        read.append({p for p in places if any(e in alive for e in reading.reads(p))})
+                if all(read):
+                    for axis, places in enumerate(read):
+                        live[index][axis] |= places
+        return live
 
     def neurons(self, pixel: Sequence[int]) -> list[Sets]:
         """For each layer the positions that read a pixel of the input, one set an axis; all empty where none does."""
