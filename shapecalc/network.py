@@ -7,8 +7,9 @@ of every layer that it reads; a layer behind a flatten has one position an axis,
     pixels of a neuron     backwards from the layer, one set of positions an axis
     neurons of a pixel     forwards from the input, likewise
 
-Sets are kept axis by axis. Where branches with different windows meet, the pixels are a union of boxes; the product of
-the sets covers it, and its outermost pixels on each axis are really read.
+What a layer reads is kept as products of sets, one set an axis. Where branches with different windows meet there are
+several, those left out that lie in another; a network with more than ``MOST_BOXES`` of them at one layer gets one that
+covers them all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,9 @@ class Totals:
 
 
 Sets = tuple[frozenset[int], ...]
-"""Positions, one set an axis."""
+"""Positions, one set an axis: their product."""
+
+MOST_BOXES = 32
 
 
 @dataclass(frozen=True)
@@ -164,75 +167,53 @@ class Network:
 
     def pixels(self, layer: int, position: Sequence[int]) -> Sets:
         """The pixels that a position of a layer is computed from, one set an axis; pads are not among them."""
-        wanted, seen = self._backwards(layer, position)
-        if any(len(node.sources) > 1 for node in self.nodes[: layer + 1]):
-            # A branch that meets only pads on one axis reads nothing, whatever it meets on the others.
-            _, seen = self._backwards(layer, position, self._live(wanted))
-        return tuple(frozenset(places) for places in seen)
-
-    def _backwards(
-        self, layer: int, position: Sequence[int], live: list[list[set[int]]] | None = None
-    ) -> tuple[list[list[set[int]]], list[set[int]]]:
-        """What a position reads of each layer, as far as it is ``live``, and of the input, one set an axis."""
-        wanted = self._empty()
-        wanted[layer] = [{place} for place in position]
-        seen: list[set[int]] = [set() for _ in self.sizes]
+        wanted: list[list[Sets]] = [[] for _ in self.nodes]
+        seen: list[Sets] = []
+        _put(wanted[layer], tuple(frozenset((place,)) for place in position))
         for index in range(layer, -1, -1):
             node = self.nodes[index]
-            if not all(wanted[index]):
-                continue
             for source, readings in zip(node.sources, node.readings, strict=True):
-                target, sizes = (
-                    (seen, self.sizes) if source == INPUT else (wanted[source], self.nodes[source].sizes)
-                )
-                read = [
-                    _inside(readings[axis], wanted[index][axis], sizes[axis], forwards=False)
-                    for axis in range(len(sizes))
-                ]
-                if live is not None and source != INPUT:
-                    read = [places & alive for places, alive in zip(read, live[source], strict=True)]
-                if all(read):
-                    for axis, places in enumerate(read):
-                        target[axis] |= places
-        return wanted, seen
-
-    def _live(self, wanted: list[list[set[int]]]) -> list[list[set[int]]]:
-        """Those of the positions that are computed from any pixel, one set an axis."""
-        live = self._empty()
-        for index, node in enumerate(self.nodes):
-            for source, readings in zip(node.sources, node.readings, strict=True):
-                read: list[set[int]] = []
-                for axis, size in enumerate(self.sizes if source == INPUT else self.nodes[source].sizes):
-                    reading, places = readings[axis], wanted[index][axis]
-                    alive = range(size) if source == INPUT else live[source][axis]
-                    if isinstance(reading, Beyond):
-                        read.append(places if alive else set())
-                    else:
-                        read.append({p for p in places if any(e in alive for e in reading.reads(p))})
-                if all(read):
-                    for axis, places in enumerate(read):
-                        live[index][axis] |= places
-        return live
+                sizes = self.sizes if source == INPUT else self.nodes[source].sizes
+                for box in wanted[index]:
+                    read = tuple(
+                        _inside(reading, places, size, forwards=False)
+                        for reading, places, size in zip(readings, box, sizes, strict=True)
+                    )
+                    _put(seen if source == INPUT else wanted[source], read)
+        return _shadow(seen, len(self.sizes))
 
     def neurons(self, pixel: Sequence[int]) -> list[Sets]:
         """For each layer the positions that read a pixel of the input, one set an axis; all empty where none does."""
-        reached = self._empty()
+        reached: list[list[Sets]] = [[] for _ in self.nodes]
+        start = [tuple(frozenset((place,)) for place in pixel)]
         for index, node in enumerate(self.nodes):
             for source, readings in zip(node.sources, node.readings, strict=True):
-                below = [{place} for place in pixel] if source == INPUT else reached[source]
-                if not all(below):
-                    continue
-                read = [
-                    _inside(readings[axis], below[axis], node.sizes[axis], forwards=True)
-                    for axis in range(len(below))
-                ]
-                if all(read):
-                    for axis, places in enumerate(read):
-                        reached[index][axis] |= places
-        return [tuple(frozenset(places) for places in sets) for sets in reached]
+                for box in start if source == INPUT else reached[source]:
+                    read = tuple(
+                        _inside(reading, places, size, forwards=True)
+                        for reading, places, size in zip(readings, box, node.sizes, strict=True)
+                    )
+                    _put(reached[index], read)
+        return [_shadow(boxes, len(self.sizes)) for boxes in reached]
 
-    def _empty(self) -> list[list[set[int]]]:
-        return [[set() for _ in self.sizes] for _ in self.nodes]
+
+def _put(boxes: list[Sets], new: Sets) -> None:
+    """Add a product of sets to those of a layer, unless it is empty or in another; drop those that are in it."""
+    if not all(new) or any(_holds(box, new) for box in boxes):
+        return
+    boxes[:] = [box for box in boxes if not _holds(new, box)]
+    boxes.append(new)
+    if len(boxes) > MOST_BOXES:
+        boxes[:] = [_shadow(boxes, len(new))]
+
+
+def _holds(box: Sets, other: Sets) -> bool:
+    return all(inner <= outer for inner, outer in zip(other, box, strict=True))
+
+
+def _shadow(boxes: Sequence[Sets], rank: int) -> Sets:
+    """What is read on each axis by itself."""
+    return tuple(frozenset().union(*(box[axis] for box in boxes)) for axis in range(rank))
 
 
 def _behind(below: Field, reading: Reading | Beyond, layer: str) -> Field:
@@ -248,9 +229,11 @@ def _behind(below: Field, reading: Reading | Beyond, layer: str) -> Field:
         raise ShapeError(str(error), layer=layer) from None
 
 
-def _inside(reading: Reading | Beyond, places: set[int], size: int, *, forwards: bool) -> set[int]:
+def _inside(
+    reading: Reading | Beyond, places: frozenset[int], size: int, *, forwards: bool
+) -> frozenset[int]:
     """The positions on the other side of a reading, as far as they are among ``size``."""
     if isinstance(reading, Beyond):
-        return set(range(size))
+        return frozenset(range(size))
     of = reading.readers if forwards else reading.reads
-    return {other for place in places for other in of(place) if 0 <= other < size}
+    return frozenset(other for place in places for other in of(place) if 0 <= other < size)

@@ -137,3 +137,17 @@ def test_a_layer_that_is_not_there(layer, first, message):
     with pytest.raises(ShapeError) as caught:
         NAMES.find(layer, first=first)
     assert caught.value.message.startswith(message)
+
+
+@settings(max_examples=60)
+@given(networks(), st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
+def test_too_many_boxes_are_covered_by_one(drawn, row, column):
+    text, matrix = drawn
+    network = with_input(text, input_value(f"{SIZE}x{SIZE}x1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dense2conv.shapecalc.network.MOST_BOXES", 1)
+        pixels = network.pixels(len(network.nodes) - 1, (row, column))
+        neurons = network.neurons((row, column))[-1]
+    for seen, found in ((matrix[row, column], pixels), (matrix[:, :, row, column], neurons)):
+        assert set(np.flatnonzero(seen.any(1))) <= found[0]
+        assert set(np.flatnonzero(seen.any(0))) <= found[1]
