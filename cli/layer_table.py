@@ -1,7 +1,6 @@
 """The layer table for people: what ``shapecalc.table`` knows, as the cells of a table."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 from ..shapecalc.network import Field, Network, Node
@@ -84,7 +83,7 @@ def _field(field: Field, name: str) -> str:
         return field.value
     if field is None:
         return "-"
-    value: int | Fraction | None = getattr(field, name)
+    value = getattr(field, name)
     return "none" if value is None else str(value)
 
 

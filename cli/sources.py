@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..shapecalc.errors import ShapeError
-from ..shapecalc.layers import KINDS
+from ..shapecalc.kinds import KINDS
 from . import options
 from .guard import at_work_on
 from .runtime import runtime_option

@@ -1,6 +1,6 @@
 """A graph as the layers that shapecalc counts: sizes, what reads what, parameters and multiply-adds.
 
-The graph is walked once, with the input's sizes fixed. Each node has a rule in ``shape_rules`` or, where it has none,
+The graph is walked once, with the input's sizes fixed. Each node has a rule in ``layers`` or, where it has none,
 the shape that onnx's own inference gives it, with a note; what such a node reads is then unknown, and so are the
 receptive fields behind it. Nodes that compute constants or shapes are no layers.
 """
@@ -23,9 +23,10 @@ from .constants import Constants, NotComputed, opset_of
 from .dims import Dim, Dims, fresh, positions, sizes
 from .errors import FileError, RequestError
 from .inputs import shown
+from .layers import RULES
+from .layers.node import Found, Node, NoRule
 from .model import Model
 from .nodes import captured, label, read_nodes
-from .shape_rules import RULES, Found, Node, NoRule
 
 # Operands that are settings, not stored numbers of a layer.
 _SETTINGS = frozenset(

@@ -2,7 +2,7 @@
 
     [LABEL:] KIND [WORDS] [from LABEL ...]
 
-Words may stand in any order. A number, or sizes such as ``4x4``, mean what the kind's row in ``layers.KINDS`` says, one
+Words may stand in any order. A number, or sizes such as ``4x4``, mean what the kind's row in ``kinds.KINDS`` says, one
 after the other; ``4x4/2`` is a kernel and its stride. Further words are in ``FLAGS`` and ``NUMBERS``. A layer reads the
 one before it, or those named behind ``from``; ``add``, ``mul`` and ``concat`` read the one before and those they name.
 Every layer can be named: by its label, or by its kind and number (``conv1``, ``conv2``, ``relu1``). ``#`` starts a
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ShapeError
-from .layers import KINDS, Effect, Layer, Value, effect, slidings
+from .kinds import KINDS, effect
+from .layers import Effect, Layer, Value, slidings
 from .network import INPUT, Network, Node
 from .notation import WORDS, paddings, pads, sizes
 from .readings import Beyond

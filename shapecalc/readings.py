@@ -4,7 +4,6 @@ Every reading repeats: position ``j + period`` reads what position ``j`` reads, 
 ``Window`` has period 1 and advances by its stride. The readings here are
 
     Transposed   a transposed convolution: ``j`` reads ``i`` exactly where, in the convolution, ``i`` reads ``j``
-    Shifted      pads added in front (or, below 0, elements cut off): ``j`` reads ``j - before``
     Adaptive     an adaptive pool: output ``j`` of ``k`` reads ``floor(j*n/k) .. ceil((j+1)*n/k) - 1``
     Interpolated linear upsampling by a whole number: ``j`` reads the two elements around its own place
     Mirrored     pads that hold copies of what is inside
@@ -15,8 +14,7 @@ Positions below 0 and from the size on are pads; nothing here clips.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from fractions import Fraction
-from math import ceil, floor, gcd
+from math import gcd
 from typing import Protocol
 
 from .errors import ShapeError
@@ -82,23 +80,6 @@ class Transposed:
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """``before`` elements added in front; cut off where negative. What is added holds a constant."""
-
-    before: int
-    period: int = 1
-    advance: int = 1
-
-    def reads(self, position: int) -> tuple[int]:
-        """The one element."""
-        return (position - self.before,)
-
-    def readers(self, element: int) -> tuple[int]:
-        """The one position."""
-        return (element + self.before,)
-
-
-@dataclass(frozen=True)
 class Mirrored:
     """``before`` elements in front of ``size`` and ``after`` behind, all copies of the elements inside.
 
@@ -122,9 +103,9 @@ class Mirrored:
             )
 
     @property
-    def unfolded(self) -> Shifted:
+    def unfolded(self) -> Window:
         """The reading as if the pads held elements of their own: what a receptive field, unclipped, goes on with."""
-        return Shifted(self.before)
+        return Window(kernel=1, before=self.before)
 
     def reads(self, position: int) -> tuple[int]:
         """The one element, always inside.
@@ -181,14 +162,17 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Interpolated:
-    """Linear upsampling by the whole number ``factor``, with the place of output ``j`` between two elements.
+    """Linear upsampling by the whole number ``factor``, where output ``j`` lies between two elements.
 
-    ``offset`` and ``scale`` say where: ``place = (j + offset) * scale - offset`` with half pixels (offset 1/2) or
-    without (0). Source: the ONNX operator specification of Resize, ``coordinate_transformation_mode``.
+    It lies at
+
+        (j + 1/2) / factor - 1/2   with half pixels,      j / factor   without
+
+    (ONNX operator specification of Resize, ``coordinate_transformation_mode`` half_pixel and asymmetric).
     """
 
     factor: int
-    offset: Fraction = Fraction(1, 2)
+    half: bool = True
 
     @property
     def period(self) -> int:
@@ -206,8 +190,10 @@ class Interpolated:
         >>> [list(Interpolated(2).reads(j)) for j in range(3)]
         [[-1, 0], [0, 1], [0, 1]]
         """
-        place = (position + self.offset) / self.factor - self.offset
-        return range(floor(place), ceil(place) + 1)
+        over, under = (
+            (2 * position + 1 - self.factor, 2 * self.factor) if self.half else (position, self.factor)
+        )
+        return range(over // under, -(-over // under) + 1)
 
     def readers(self, element: int) -> list[int]:
         """The positions whose place is less than one element away."""

@@ -16,10 +16,13 @@ counts as one that holds elements of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd, lcm
+from typing import TYPE_CHECKING
 
 from .readings import Mirrored, Reading
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 LONGEST_PERIOD = 1 << 16
 
@@ -56,8 +59,12 @@ class ReceptiveField:
         return None if self.spans[0] is None else self.spans[0][0]
 
     @property
-    def jump(self) -> Fraction:
+    def jump(self) -> "int | Fraction":
         """Pixels from one position's field to the next one's; on average, where the phases differ."""
+        if self.advance % self.period == 0:
+            return self.advance // self.period
+        from fractions import Fraction  # upsampling is rare, and its import not cheap
+
         return Fraction(self.advance, self.period)
 
     def span(self, position: int) -> Span | None:

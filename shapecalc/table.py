@@ -6,7 +6,6 @@ field that is the whole input, or that nobody knows, is None. ``start`` is the f
 pads. ``output`` is one sample's shape in the source's own order.
 """
 
-from fractions import Fraction
 from typing import Any
 
 from .network import Field, Network
@@ -49,11 +48,6 @@ def document(network: Network) -> dict[str, Any]:
 
 
 def _each(fields: tuple[Field, ...], name: str) -> list[int | float | None] | None:
-    found = [_number(getattr(f, name)) if isinstance(f, ReceptiveField) else None for f in fields]
+    values = [getattr(f, name) if isinstance(f, ReceptiveField) else None for f in fields]
+    found = [n if n is None or isinstance(n, int) else float(n) for n in values]  # a jump may be a fraction
     return found if any(n is not None for n in found) else None
-
-
-def _number(value: int | Fraction | None) -> int | float | None:
-    if isinstance(value, Fraction):
-        return int(value) if value.denominator == 1 else float(value)
-    return value

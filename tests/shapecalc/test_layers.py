@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from dense2conv.shapecalc.errors import ShapeError
-from dense2conv.shapecalc.layers import KINDS, Layer, Value, effect, shown
-from dense2conv.shapecalc.readings import Adaptive, Beyond, Interpolated, Mirrored, Shifted, Transposed
+from dense2conv.shapecalc.kinds import KINDS, effect
+from dense2conv.shapecalc.layers import Layer, Value, shown
+from dense2conv.shapecalc.readings import Adaptive, Beyond, Interpolated, Mirrored, Transposed
 from dense2conv.shapecalc.runtimes import Padding
 from dense2conv.shapecalc.window import Window
 
@@ -112,9 +113,9 @@ def test_joining():
         (Layer("flatten"), (Beyond.WHOLE,) * 2),
         (Layer("reshape", units=6, sizes=(9, 8)), (Window(1),) * 2),
         (Layer("reshape", units=6, sizes=(8, 9)), (Beyond.WHOLE,) * 2),
-        (Layer("pad", before=(1,), after=(2,)), (Shifted(1),) * 2),
+        (Layer("pad", before=(1,), after=(2,)), (Window(1, before=1),) * 2),
         (Layer("pad", before=(1,), after=(2,), mode="edge"), (Mirrored(1, 9, "edge", 2), Mirrored(1, 8, "edge", 2))),
-        (Layer("crop", before=(1,), after=(2,)), (Shifted(-1),) * 2),
+        (Layer("crop", before=(1,), after=(2,)), (Window(1, before=-1),) * 2),
         (Layer("upsample", (2,)), (Transposed(Window(2, 2)),) * 2),
         (Layer("upsample", (2,), mode="linear"), (Interpolated(2),) * 2),
         (Layer("dense", units=3), (Window(1),) * 2),
