@@ -23,6 +23,7 @@ LARGEST_COMPUTED = 1 << 22
 
 
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+_WITH_GRAPHS = frozenset(("If", "Loop", "Scan", "SequenceMap"))  # of ONNX's own operators
 
 
 class NotComputed(FileError):  # noqa: N818 - a limit of this library, not a fault of the file
@@ -39,6 +40,8 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 def subgraphs(node: NodeProto) -> bool:
     """Whether the node runs graphs of its own (``If``, ``Loop``, ``Scan``)."""
+    if node.op_type not in _WITH_GRAPHS and node.domain in ("", "ai.onnx"):
+        return False  # asked of every node, several times: no look at its attributes
     return any(attribute.type in _GRAPHS for attribute in node.attribute)
 
 

@@ -1,9 +1,10 @@
 """A node of a graph with what is known of its operands, and what a rule makes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from onnx import NodeProto
 
@@ -18,12 +19,11 @@ class NoRule(Exception):  # noqa: N818 - an answer: the shape is then taken from
     """There is no rule for this form of the operator."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a node gives: the dimensions of each output, the readings that differ from what the dimensions say."""
 
     outputs: tuple[Dims, ...]
-    readings: Mapping[int, Read] = field(default_factory=dict)
+    readings: Mapping[int, Read] = MappingProxyType({})
     windows: tuple[Window, ...] = ()
     filter: tuple[int, ...] = ()
     mode: str = ""
@@ -31,7 +31,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Node:
     """A node with what is known of its operands; ``dims`` has those that depend on the network's input."""
 

@@ -78,7 +78,7 @@ def convolution(node: Node) -> Found:
         raise ShapeError(
             f"a kernel for {kernel[1] * layer.groups} channels meets an input with {node.data()[1].size}"
         )
-    return replace(_slid(node, layer, kernel[0]), filter=kernel[1:])
+    return _slid(node, layer, kernel[0])._replace(filter=kernel[1:])
 
 
 def transposed(node: Node) -> Found:
@@ -89,7 +89,7 @@ def transposed(node: Node) -> Found:
     layer = _layer(node, "convtranspose", kernel[2:])
     units = kernel[1] * layer.groups
     found = _slid(node, replace(layer, units=units, sizes=layer.sizes[-len(kernel[2:]) :]), units)
-    return replace(found, filter=(kernel[0] // layer.groups, *kernel[2:]))
+    return found._replace(filter=(kernel[0] // layer.groups, *kernel[2:]))
 
 
 def pool(kind: str) -> Callable[[Node], Found]:
