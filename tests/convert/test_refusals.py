@@ -1,6 +1,7 @@
 """What cannot be a convolution or is not understood is refused by name, with a reason; never guessed."""
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -341,8 +342,11 @@ MALFORMED = {  # operands that do not fit each other: ONNX Runtime loads or runs
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("build", MALFORMED.values(), ids=MALFORMED)
-def test_operands_that_do_not_fit(build):
+@pytest.mark.parametrize("case", MALFORMED)
+def test_operands_that_do_not_fit(case):
+    if case == "a stride of 0" and onnx.__version__ < "1.22":
+        pytest.skip("the inference of this onnx divides by the stride, and takes the process with it")
+    build = MALFORMED[case]
     net = Net()
     model = net.model(build(net))
     with pytest.raises(Exception, match="ONNXRuntimeError"):
