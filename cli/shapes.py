@@ -37,7 +37,7 @@ def command(
     check_reports(reports, force=force, inputs=[source])
     network = network_of(source, given, size, batch, runtime)
     rows = layer_table.rows(network)
-    result = document(network)
+    result = document(network) if reports or format == "json" else None
     write_reports(reports, result, force=force, inputs=[source])
     foot = [layer_table.total(network)] if format in ("table", "markdown") else []
     show(format, result, [*rows, *foot], layer_table.columns(network))

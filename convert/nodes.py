@@ -23,6 +23,8 @@ def sorted_nodes(model: Model) -> list[NodeProto]:
     ready = {i.name for i in graph.input} | set(model.initializers()) | {""}
     nodes = list(graph.node)
     computed = graph_names(nodes)
+    if _in_order(nodes, set(ready), computed):
+        return nodes
     readers: dict[str, list[int]] = {}
     missing = [0] * len(nodes)
     for index, node in enumerate(nodes):
@@ -47,6 +49,15 @@ def sorted_nodes(model: Model) -> list[NodeProto]:
         stuck = next(n for i, n in enumerate(nodes) if missing[i])
         raise FileError("a node reads a value that nothing computes, or its own output", layer=label(stuck))
     return result
+
+
+def _in_order(nodes: Sequence[NodeProto], ready: set[str], computed: Container[str]) -> bool:
+    """Whether each node comes after those it reads already, as in nearly every file."""
+    for node in nodes:
+        if not ready.issuperset(node.input) or not ready.issuperset(captured(node, computed)):
+            return False
+        ready.update(node.output)
+    return True
 
 
 def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
