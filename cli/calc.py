@@ -11,7 +11,7 @@ from ..shapecalc.notation import paddings, ranges, sizes
 from ..shapecalc.runtimes import Padding, Sliding
 from ..shapecalc.solve import LARGEST, UNKNOWNS, Answer, Axis, answer, solutions
 from ..shapecalc.transposed import Enlarging
-from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
+from .options import SPATIAL_AXES, Written, force_option, format_option, from_option, report_option
 from .output import Column, check_reports, say, show, write_reports
 from .runtime import runtime_option
 
@@ -30,15 +30,11 @@ _SOLUTIONS = (Column("axis"), Column("unknown"), Column("answers"))
 _OPEN = "?"
 
 
-class _Numbers(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
+class _Numbers(Written):
     """What ``read`` makes of a text; ``?`` stays, to be solved for."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self.read = name, read
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
-        """The name as it is."""
-        return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What was read; ``BadParameter`` for anything else."""

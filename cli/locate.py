@@ -9,7 +9,7 @@ from ..convert.errors import RequestError
 from ..shapecalc.notation import ranges
 from ..shapecalc.readings import Beyond
 from ..shapecalc.receptive import ReceptiveField
-from .options import SPATIAL_AXES, force_option, format_option, from_option, report_option
+from .options import SPATIAL_AXES, Written, force_option, format_option, from_option, report_option
 from .output import Column, check_reports, say, show, write_reports
 from .sources import WithNotation, network_of, source_options
 
@@ -35,14 +35,10 @@ _NEURONS = (
 )
 
 
-class _Place(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
+class _Place(Written):
     """``row,column``, one number an axis."""
 
     name = "row,column"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
-        """The name as it is."""
-        return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The numbers; ``BadParameter`` for anything else."""

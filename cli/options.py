@@ -45,7 +45,7 @@ def _named_numbers(text: str) -> dict[str, int]:
     return sizes
 
 
-class _Written(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
+class Written(click.ParamType):  # type: ignore[type-arg] # generic only in newer clicks
     """A type whose name in ``--help`` is not shouted."""
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
@@ -53,7 +53,7 @@ class _Written(click.ParamType):  # type: ignore[type-arg] # generic only in new
         return self.name
 
 
-class SizeType(_Written):
+class SizeType(Written):
     """``HxW``, ``L``, ``DxHxW`` or ``H=..,W=..``: a tuple of positive integers in the order L, HW or DHW."""
 
     name = "HxW"
@@ -102,7 +102,7 @@ class Patch:
         return self.sizes
 
 
-class PatchType(_Written):
+class PatchType(Written):
     """``20x20x10`` or ``H=20,W=20,C=10``: a ``Patch``."""
 
     name = "HxWxC"
@@ -120,7 +120,7 @@ class PatchType(_Written):
             self.fail(f"{value!r} is no patch: sizes as 20x20x10 or H=20,W=20,C=10", param, ctx)
 
 
-class StrideType(_Written):
+class StrideType(Written):
     """``N`` (on every axis), ``NxM`` or ``patch``: a tuple of positive integers, or ``"patch"``."""
 
     name = "N|NxM|patch"
@@ -153,7 +153,7 @@ def on_each_axis(stride: tuple[int, ...] | str, patch: Sequence[int]) -> tuple[i
     return stride
 
 
-class ProviderType(_Written):
+class ProviderType(Written):
     """``cpu``, ``cuda``, ``cuda:1``, or ONNX Runtime's own names: the text, for ``convert.execute``."""
 
     name = "cpu|cuda[:N]"

@@ -16,11 +16,11 @@ from typing import Any
 
 from .errors import ShapeError
 from .kinds import KINDS, effect
-from .layers import Effect, Layer, Value, slidings
+from .layers import Effect, Layer, Value, runtime_notes
 from .network import INPUT, Network, Node
 from .notation import WORDS, paddings, pads, sizes
 from .readings import Beyond
-from .runtimes import DEFAULT_RUNTIME, disagreements
+from .runtimes import DEFAULT_RUNTIME
 from .window import Window
 
 # Words that stand for themselves: the field of Layer, and its value.
@@ -213,11 +213,6 @@ def _node(
     windows = done.windows
     padding = tuple((w.before, w.after) for w in windows)
     slides = any(w.kernel > 1 or w.stride > 1 for w in windows)
-    notes: list[str] = []
-    if layer.kernel and layer.kind in ("conv", "depthwise", "maxpool", "avgpool", "lppool"):
-        operator = layer.kind if layer.kind.endswith("pool") else "conv"
-        for axis, size in zip(slidings(layer, operator, len(read[0].sizes)), read[0].sizes, strict=True):
-            notes += [f"{other}: {what}" for other, what in disagreements(axis, size, runtime).items()]
     return Node(
         name=name,
         kind=layer.kind,
@@ -233,7 +228,7 @@ def _node(
         mode=layer.padding[0].mode if layer.kernel else "",
         parameters=done.parameters,
         macs=done.macs,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=runtime_notes(layer, read[0], runtime),
     )
 
 

@@ -9,7 +9,7 @@ from math import prod
 
 from .errors import ShapeError
 from .readings import Beyond, Reading
-from .runtimes import DROPS_SINCE, VALID, Padding, Sliding
+from .runtimes import DROPS_SINCE, VALID, Padding, Sliding, disagreements
 from .window import Window
 
 Read = Reading | Beyond
@@ -107,6 +107,20 @@ def slidings(layer: Layer, operator: str, rank: int) -> tuple[Sliding, ...]:
             strict=True,
         )
     )
+
+
+WINDOWED = ("conv", "depthwise", "maxpool", "avgpool", "lppool")
+"""Kinds whose pads the runtimes may work out differently."""
+
+
+def runtime_notes(layer: Layer, value: Value, runtime: str) -> tuple[str, ...]:
+    """What other runtimes make of a layer on ``value``, where they do not all give what ``runtime`` gives."""
+    if layer.kind not in WINDOWED:
+        return ()
+    operator = layer.kind if layer.kind.endswith("pool") else "conv"
+    axes = zip(slidings(layer, operator, len(value.sizes)), value.sizes, strict=True)
+    found = [disagreements(axis, size, runtime).items() for axis, size in axes]
+    return tuple(dict.fromkeys(f"{name}: {what}" for items in found for name, what in items))
 
 
 def shown(value: Value) -> str:

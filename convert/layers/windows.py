@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from ...shapecalc.errors import ShapeError
 from ...shapecalc.kinds import effect
-from ...shapecalc.layers import Effect, Layer, Read, Value, slidings
+from ...shapecalc.layers import Effect, Layer, Read, Value, runtime_notes
 from ...shapecalc.readings import Beyond, Interpolated, Mirrored, Transposed
-from ...shapecalc.runtimes import Padding, disagreements
+from ...shapecalc.runtimes import Padding
 from ...shapecalc.window import Window
 from ..dims import Dim, sizes
 from .node import Found, Node, NoRule, place_of
@@ -52,11 +52,6 @@ def _slid(node: Node, layer: Layer, channels: int | None) -> Found:
     done: Effect = effect(layer, [value], node.runtime)
     spatial = tuple(Dim(size, dim.axis) for size, dim in zip(done.output.sizes, x[2:], strict=True))
     readings = {dim.axis: r for dim, r in zip(x[2:], done.readings, strict=True) if dim.axis is not None}
-    notes: list[str] = []
-    if layer.kind != "convtranspose":
-        operator = "conv" if layer.kind == "conv" else layer.kind
-        for one, size in zip(slidings(layer, operator, len(value.sizes)), value.sizes, strict=True):
-            notes += [f"{other}: {what}" for other, what in disagreements(one, size, node.runtime).items()]
     out = Dim(channels) if channels is not None else x[1]
     return Found(
         ((x[0], out, *spatial),),
@@ -64,7 +59,7 @@ def _slid(node: Node, layer: Layer, channels: int | None) -> Found:
         done.windows,
         mode=layer.padding[0].mode,
         macs=done.macs * x[0].size,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=runtime_notes(layer, value, node.runtime),
     )
 
 
