@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from .graph import LARGE, Builder, Rewrite, Value
+from .graph import Builder, Rewrite, Value
 from .inputs import SPATIAL_NAMES, map_place
 from .kernel import Rearrangement
-from .model import Array, Model
+from .model import LARGE, Array, Model
 from .trace import Trace
 
 # Below this version every initializer must be listed as an input; from it on, one that is listed can be

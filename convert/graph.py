@@ -17,10 +17,7 @@ from ..shapecalc.field import Axis
 from .constants import Constants
 from .kernel import Rearrangement
 from .layout import Layout
-from .model import Array
-
-# Constants from this size on live beside the proto, as views; the same limit as for opening a file.
-LARGE = 1024
+from .model import LARGE, Array
 
 INT_MAX = np.iinfo(np.int64).max
 

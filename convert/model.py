@@ -14,18 +14,41 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 Array = NDArray[np.generic]
 
+# Constants from this size on, in bytes, live beside the proto, as views; the same limit as for opening a file.
+LARGE = 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a network was in its own file, before it was translated to ONNX.
+
+    ``framework``: what wrote it. ``order``: the axes of its input in letters, such as HWC ("" where the file does not
+    say). ``kinds``: what it calls the layer of a node, by the node's name. ``orders``: for values whose axes the
+    translation moved, the permutation back. ``relayouts``: the nodes that move axes and are no layers of it.
+    ``notes``: what was assumed about it.
+    """
+
+    framework: str
+    order: str
+    kinds: Mapping[str, str]
+    orders: Mapping[str, tuple[int, ...]]
+    relayouts: frozenset[str]
+    notes: tuple[str, ...] = ()
+
 
 @dataclass
 class Model:
     """A network: ``proto`` without its large weights, and ``weights`` by initializer name.
 
     An initializer is in ``weights`` exactly when its ``TensorProto`` has no data of its own; dims, data_type and
-    name of that ``TensorProto`` are right in either case. ``path`` is the file it was read from ("" if none).
+    name of that ``TensorProto`` are right in either case. ``path`` is the file it was read from ("" if none);
+    ``source`` what it was there, where that was not ONNX.
     """
 
     proto: ModelProto
     weights: dict[str, Array] = field(default_factory=dict)
     path: str = ""
+    source: Source | None = None
 
     def initializers(self) -> Mapping[str, TensorProto]:
         """The graph's initializers by name."""

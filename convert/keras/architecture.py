@@ -107,9 +107,9 @@ class _Reader:
             outputs = []
             for branch in branches:
                 assert branch.inner is not None
-                for given in branch.inner.inputs:
+                for read in branch.inner.inputs:
                     inputs.append(Tensor(len(calls)))
-                    calls.append(branch.inner.calls[given.call])
+                    calls.append(branch.inner.calls[read.call])
                 outputs.append(Tensor(len(calls)))
                 calls.append(Call(branch, tuple(inputs[-len(branch.inner.inputs) :])))
             merge = self._layer(first, depth)
