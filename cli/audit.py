@@ -13,6 +13,7 @@ from .output import check_reports, show, write_reports
 @click.command("audit")
 @click.argument("source", metavar="IN", type=click.Path())
 @options.network_options
+@options.keras_options
 @click.option("--stride", type=options.STRIDE, help="The map's stride, for the costs at --size.")
 @options.size_option
 @click.option("--strict", is_flag=True, help="Exit with 1 unless the map would be exact.")
@@ -23,6 +24,7 @@ def command(
     source: str,
     patch: tuple[int, ...] | None,
     order: str | None,
+    keras: dict[str, Any],
     stride: Any,
     size: tuple[int, ...] | None,
     strict: bool,
@@ -32,11 +34,11 @@ def command(
 ) -> None:
     """Say of every layer of IN what would become of it, how exact the map would be, and what it would cost."""
     from ..convert.analysis import audit
-    from ..convert.opening import open_model
+    from ..convert.networks import open_network
 
     check_reports(reports, force=force, inputs=[source])
     at_work_on(source)
-    analysis = audit(open_model(source), patch, order)
+    analysis = audit(open_network(source, **keras), patch, order)
     at_work_on("")
     document, status = show_audit(source, analysis, size, stride, format, strict)
     write_reports(reports, document, force=force, inputs=[source])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="IN... OUT", nargs=-1, required=True, type=click.Path())
 @click.option("--output-dir", metavar="DIR", help="Write the map of each IN into DIR, under the name of IN.")
 @options.network_options
+@options.keras_options
+@options.expected_option
 @click.option("--stride", type=options.STRIDE, help="Input pixels between outputs: a multiple of the network's own S "
               "(the default), or patch (tiles without overlap).")  # fmt: skip
 @click.option("--method", type=click.Choice(("conv", "patches", "exact")), default="conv", show_default=True,
@@ -116,6 +118,8 @@ def _one(
     *,
     patch: tuple[int, ...] | None,
     order: str | None,
+    keras: dict[str, Any],
+    expected: str | None,
     stride: Any,
     size: tuple[int, ...] | None,
     batch: int | None,
@@ -126,13 +130,14 @@ def _one(
     from ..convert.analysis import EXACT, audit
     from ..convert.atomic import check_output
     from ..convert.conversion import convert
+    from ..convert.expected import read_expected
     from ..convert.mapped import source_files
-    from ..convert.opening import open_model
+    from ..convert.networks import open_network
     from ..convert.verification import verify
     from ..convert.writing import write_model
 
     at_work_on(source)
-    model = open_model(source)
+    model = open_network(source, **keras)
     if out and not dry_run:
         check_output(out, force=force, inputs=[source, *source_files(model)])
     if dry_run:
@@ -154,6 +159,7 @@ def _one(
             analysis=conversion.analysis,
             provider=provider,
             accept_border=True,
+            expected=None if expected is None else read_expected(expected),
         )
         if not report.accepted:
             failed = next(c for c in reversed(report.checks) if c.verdict is report.verdict)

@@ -70,6 +70,7 @@ def command(
     size: tuple[int, ...] | None,
     batch: int | None,
     runtime: str,
+    keras: dict[str, Any],
     layer: str | None,
     at: tuple[int, ...] | None,
     pixel: tuple[int, ...] | None,
@@ -104,7 +105,7 @@ def command(
 
         check_plot(plot, image)
         check_output(plot, force=force, inputs=[source, *([image] if image else [])])
-    network = network_of(source, given, size, batch, runtime)
+    network = network_of(source, given, size, batch, runtime, keras)
     if not network.sizes:
         raise RequestError("no layer of this network slides over its input, so no neuron has a place in it")
     index = None if layer is None else network.find(layer, first=count_from)

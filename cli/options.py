@@ -1,9 +1,10 @@
 """Options that mean the same in every command, and the types of their values."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import click
 
@@ -185,6 +186,57 @@ def network_options(command: Command) -> Command:
     return patch(order(command))
 
 
+class ActivationType(Written):
+    """``NAME=FUNCTION:ARGUMENT=NUMBER,..``: (NAME, (FUNCTION, {ARGUMENT: NUMBER}))."""
+
+    name = "NAME=relu:alpha=0.1,max=20"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[str, dict[str, float]]]:
+        """The two names and the arguments; ``BadParameter`` for anything else."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, function = value.partition("=")
+        function, _, listed = function.partition(":")
+        try:
+            pairs = [part.split("=") for part in listed.split(",") if listed]
+            arguments = {key.strip(): float(number) for key, number in pairs}
+        except ValueError:
+            arguments, name = {}, ""
+        if not (name and equals and function):
+            self.fail(f"{value!r} is no activation: NAME=FUNCTION, or NAME=relu:alpha=0.1,max=20", param, ctx)
+        return name, (function, arguments)
+
+
+def keras_options(command: Command) -> Command:
+    """``--config``, ``--flip`` and ``--activation``: what a Keras file may leave open.
+
+    The command gets them together, as ``keras``: what ``convert.networks.open_network`` takes besides the path.
+    """
+
+    @functools.wraps(command)
+    def with_keras(*args: Any, config: str | None, flip: bool | None, activations: Any, **rest: Any) -> Any:
+        return command(
+            *args, keras={"config": config, "flip": flip, "activations": dict(activations)}, **rest
+        )
+
+    for option in (
+        click.option("--activation", "activations", type=ActivationType(), multiple=True,
+                     help="Take a Keras file's custom activation NAME for a known one (repeatable)."),
+        click.option("--flip/--no-flip", default=None,
+                     help="Whether a Keras file's kernels are flipped, as Theano's are (default: what the file says)."),
+        click.option("--config", metavar="FILE.json", help="The architecture of a Keras file that holds weights only."),
+    ):  # fmt: skip
+        with_keras = option(with_keras)
+    return cast(Command, with_keras)
+
+
+expected_option = click.option(
+    "--expected",
+    metavar="FILE.npz",
+    help="What the framework itself gave: patch_x and patch_y, and for a map image_x and scan_y.",
+)
 size_option = click.option(
     "--size", type=SIZE, help="Fix the input's size: HxW, L or DxHxW, or H=..,W=..; else it stays free."
 )

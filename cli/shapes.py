@@ -1,5 +1,7 @@
 """``dense2conv shapes``: the layer table of a model, or of layers written as text."""
 
+from typing import Any
+
 import click
 
 from ..shapecalc.table import document
@@ -20,6 +22,7 @@ def command(
     size: tuple[int, ...] | None,
     batch: int | None,
     runtime: str,
+    keras: dict[str, Any],
     force: bool,
     reports: tuple[str, ...],
     format: str,  # noqa: A002
@@ -35,7 +38,7 @@ def command(
     dense2conv shapes classifier.onnx --size 224x224
     """
     check_reports(reports, force=force, inputs=[source])
-    network = network_of(source, given, size, batch, runtime)
+    network = network_of(source, given, size, batch, runtime, keras)
     rows = layer_table.rows(network)
     result = document(network) if reports or format == "json" else None
     write_reports(reports, result, force=force, inputs=[source])

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -32,6 +32,7 @@ def source_options(command: Command) -> Command:
             "--size", type=options.SIZE, help="The size of a model's free axes: HxW, L, DxHxW or H=..,W=.."
         ),
         click.option("--batch", type=click.IntRange(1), metavar="N", help="The batch that a model needs."),
+        options.keras_options,
         runtime_option,
     )
     for decorator in reversed(decorators):
@@ -70,7 +71,12 @@ def notation() -> str:
 
 
 def network_of(
-    source: str, given: str | None, size: Sequence[int] | None, batch: int | None, runtime: str
+    source: str,
+    given: str | None,
+    size: Sequence[int] | None,
+    batch: int | None,
+    runtime: str,
+    keras: Mapping[str, Any],
 ) -> "Network":
     """The network that the command line names.
 
@@ -98,17 +104,17 @@ def network_of(
             raise FileError(str(error), file=source, hint=error.hint) from error
     if given is not None:
         raise ShapeError("--input is for LAYERS; a model says its own", hint="say --size for its free axes")
-    from ..convert.opening import open_model
+    from ..convert.networks import open_network
     from ..convert.shapes import network_of as of_model
 
     at_work_on(source)
-    network = of_model(open_model(source), size=size, batch=batch, runtime=runtime)
+    network = of_model(open_network(source, **keras), size=size, batch=batch, runtime=runtime)
     at_work_on("")
     return network
 
 
 def _is_layers(source: str) -> bool:
-    if source.lower().endswith((".onnx", ".txt")):
+    if source.lower().endswith((".onnx", ".txt", ".h5", ".hdf5", ".keras")):
         return False  # a path with a blank in it, and no such file
     words = source.replace(",", " ").split()
     return len(words) > 1 or (bool(words) and words[0].lower() in KINDS)

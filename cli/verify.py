@@ -1,5 +1,7 @@
 """``dense2conv verify``: two networks run and compared, window by window where the second scans."""
 
+from typing import Any
+
 import click
 
 from ..convert.errors import Dense2ConvError
@@ -14,6 +16,8 @@ _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence
 @click.argument("reference", type=click.Path())
 @click.argument("candidate", type=click.Path())
 @options.network_options
+@options.keras_options
+@options.expected_option
 @click.option(
     "--stride", type=options.STRIDE, help="The map's stride, where the candidate's metadata has none."
 )
@@ -29,6 +33,8 @@ def command(
     candidate: str,
     patch: tuple[int, ...] | None,
     order: str | None,
+    keras: dict[str, Any],
+    expected: str | None,
     stride: tuple[int, ...] | str | None,
     size: tuple[int, ...] | None,
     seed: int,
@@ -44,12 +50,14 @@ def command(
     1 for border effect (see --accept-border), different and inconclusive.
     """
     from ..convert.analysis import audit
-    from ..convert.opening import open_model
+    from ..convert.expected import read_expected
+    from ..convert.networks import is_keras, open_network
     from ..convert.verification import verify
 
     check_reports(reports, force=force, inputs=[reference, candidate])
     at_work_on(f"{reference} and {candidate}")
-    ours, theirs = open_model(reference), open_model(candidate)
+    ours = open_network(reference, **keras)
+    theirs = open_network(candidate, **keras if is_keras(candidate) else {})
     try:
         analysis = audit(ours, patch, order)
     except Dense2ConvError:
@@ -60,6 +68,7 @@ def command(
     report = verify(
         ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
         provider=provider, seed=seed, accept_border=accept_border, size=size,
+        expected=None if expected is None else read_expected(expected),
     )  # fmt: skip
     at_work_on("")
     document = {"reference": reference, "candidate": candidate, **report.to_json()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 Array = NDArray[np.generic]
 
@@ -23,16 +23,20 @@ class Source:
     """What a network was in its own file, before it was translated to ONNX.
 
     ``framework``: what wrote it. ``order``: the axes of its input in letters, such as HWC ("" where the file does not
-    say). ``kinds``: what it calls the layer of a node, by the node's name. ``orders``: for values whose axes the
-    translation moved, the permutation back. ``relayouts``: the nodes that move axes and are no layers of it.
+    say). ``half``: whether the framework computed in half precision, so that its outputs are as coarse. ``kinds``: what
+    it calls the layer of a node, by the node's name. ``orders``: for values whose axes the translation moved, the
+    permutation back. ``relayouts``: the nodes that move axes and are no layers of it.
+    ``paddings``: how nodes pad, as shapecalc names it, where the source has a word and the node numbers.
     ``notes``: what was assumed about it.
     """
 
     framework: str
     order: str
+    half: bool
     kinds: Mapping[str, str]
     orders: Mapping[str, tuple[int, ...]]
     relayouts: frozenset[str]
+    paddings: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
@@ -49,6 +53,14 @@ class Model:
     weights: dict[str, Array] = field(default_factory=dict)
     path: str = ""
     source: Source | None = None
+
+    def kind(self, node: NodeProto) -> str:
+        """What the source calls the layer of ``node``; its operator, where it has no name for it."""
+        return self.source.kinds.get(node.name, node.op_type) if self.source else node.op_type  # type: ignore[no-any-return]
+
+    def relayout(self, node: NodeProto) -> bool:
+        """Whether ``node`` only brings axes from the source's order to ONNX's, or back: no layer of the source."""
+        return self.source is not None and node.name in self.source.relayouts
 
     def initializers(self) -> Mapping[str, TensorProto]:
         """The graph's initializers by name."""

@@ -164,6 +164,9 @@ class _Walk:
             ):
                 self._shape_of(node)
                 continue
+            if self.model.relayout(node) and node.input[0] in self.dims:
+                self._relayout(node)
+                continue
             names = [*node.input, *captured(node, self.dims)]
             if any(n in self.dims or n in self.unknown for n in names):
                 self._add(node, names)
@@ -186,6 +189,12 @@ class _Walk:
         )
         self.constants.set(node.output[0], np.asarray(value, dtype=np.int64))
 
+    def _relayout(self, node: Any) -> None:
+        """A transposition that is no layer of the source: the same value under another name."""
+        found = RULES[node.op_type](Node(node, self.dims, self.constants, self.opset, self.runtime))
+        self.dims[node.output[0]] = found.outputs[0]
+        self.sources[node.output[0]] = self.sources[node.input[0]]
+
     def _add(self, node: Any, names: Sequence[str]) -> None:
         name = label(node)
         notes: tuple[str, ...] = ()
@@ -203,6 +212,7 @@ class _Walk:
             notes = (_INFERRED if found.outputs else "onnx's inference does not know its shape",)
         read = [n for n in dict.fromkeys(names) if n in self.sources]
         first = found.outputs[0] if found.outputs else ()
+        order = self._order(node.output[0])
         readings = tuple(self._readings(self.dims.get(n, ()), first, found, bool(notes)) for n in read)
         if found.windows or any(not isinstance(r, Beyond) for r in found.readings.values()):
             self.used |= {a for a, r in found.readings.items() if not isinstance(r, Beyond)}
@@ -217,15 +227,16 @@ class _Walk:
         row = partial(
             Row,
             name=name,
-            kind=node.op_type,
+            kind=self.model.kind(node),
             sources=sources,
-            output=self._sample(first) if found.outputs else (None,),
+            output=self._sample([first[i] for i in order] if order else first) if found.outputs else (None,),
             kernel=tuple(w.kernel for w in windows),
-            filter=found.filter,
+            # (in, *window) -> (*window, in), where the source has channels last
+            filter=(*found.filter[1:], *found.filter[:1]) if order else found.filter,
             stride=tuple(w.stride for w in windows),
             dilation=tuple(w.dilation for w in windows),
             padding=tuple((w.before, w.after) for w in windows),
-            mode=found.mode,
+            mode=self._padding(node.name) or found.mode,
             parameters=sum(weights.values()),
             macs=found.macs // self.batch,
             weights=weights,
@@ -248,9 +259,16 @@ class _Walk:
                 result.append(Beyond.WHOLE)
         return tuple(result)
 
-    def _sample(self, dims: Dims) -> tuple[int, ...]:
+    def _order(self, value: str) -> Sequence[int]:
+        """The permutation that brings a value to the source's order of axes; empty where it is in that order."""
+        return self.model.source.orders.get(value, ()) if self.model.source else ()
+
+    def _padding(self, node: str) -> str:
+        return self.model.source.paddings.get(node, "") if self.model.source else ""
+
+    def _sample(self, dims: Sequence[Dim]) -> tuple[int, ...]:
         """A value's shape for one sample."""
-        shape = sizes(dims)
+        shape = tuple(dim.size for dim in dims)
         if shape and shape[0] == self.batch:
             return shape[1:] or (1,)
         return shape

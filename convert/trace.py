@@ -123,7 +123,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
             values.update((o, unknown) for o in node.output if o)
             if node.op_type in ("Gemm", "MatMul"):
                 trace.layers.append(
-                    Layer(name, node.op_type, "not convertible", f"it comes behind {unknown.cause}")
+                    Layer(name, model.kind(node), "not convertible", f"it comes behind {unknown.cause}")
                 )
             continue
         builder.layer = name
@@ -140,7 +140,7 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
             reason = str(refusal)
             if isinstance(refusal, NotComputed):
                 reason = f"it reads the constant of {refusal.layer}: {reason}; {refusal.hint}"
-            layer = Layer(name, node.op_type, "not convertible", reason)
+            layer = Layer(name, model.kind(node), "not convertible", reason)
             trace.layers.append(layer)
             trace.refusals.append(layer)
             del builder.nodes[before[0] :]
@@ -148,8 +148,9 @@ def follow(model: Model, given: Input, stride: tuple[int, ...] | None) -> Trace:
             values.update((o, Unknown(name)) for o in node.output if o)
             continue
         trace.followed += 1
-        notes = step.notes or [("kept", KEPT[OPERATORS[node.op_type].behaviour])]
-        trace.layers.extend(Layer(name, node.op_type, action, reason) for action, reason in notes)
+        if not model.relayout(node):
+            notes = step.notes or [("kept", KEPT[OPERATORS[node.op_type].behaviour])]
+            trace.layers.extend(Layer(name, model.kind(node), action, reason) for action, reason in notes)
         values.update((o, r) for o, r in zip(node.output, results, strict=False) if o and r is not None)
     if not graph.output:
         raise FileError("a network must have an output, this graph has none")
@@ -226,6 +227,8 @@ def choose(model: Model, patch: Sequence[int] | None = None, order: str | None =
     Where none fits, it is the first of those that lead furthest. Raises ``RequestError`` where several fit: the
     file cannot tell rows, columns and channels apart.
     """
+    if order is None and model.source is not None:
+        order = model.source.order or None
     traces = [follow(model, reading, None) for reading in assumptions(model, patch, order)]
     whole = [t for t in traces if not t.refusals]
     whole = _without_rows_of_one(whole)

@@ -1,9 +1,12 @@
-"""The proof that a map is the network it was made from, in four checks.
+"""The proof that a map is the network it was made from, in five checks.
 
 ``interface``   the same inputs and outputs, by name and element type
 ``structure``   every number of the network is in the map, bit for bit (``unchanged``)
 ``patch``       on inputs of the patch's size both give the same
 ``windows``     on a larger input the map has, at every position, what the network gives on the crop there
+``framework``   the network gives what the framework gave that it was trained in, where such outputs are at hand
+
+The last is asked of networks that were translated to ONNX: the translation cannot be its own witness.
 
 The patch's size comes from the reference, never from the candidate: a map of another patch must not choose
 the crops it is judged by. What the candidate's metadata claims is checked, or only ever makes the judgement
@@ -19,6 +22,7 @@ from .compare import Verdict, worst
 from .errors import FileError, RequestError
 from .evidence import Check, Report
 from .execute import Session, Value
+from .expected import NOT_ASKED, Expected, on_patches, on_scan
 from .metadata import Metadata, read_metadata
 from .model import Model
 from .trial import Trial
@@ -53,12 +57,13 @@ def verify(
     seed: int = 0,
     accept_border: bool = False,
     size: tuple[int, ...] | None = None,
+    expected: Expected | None = None,
 ) -> Report:
     """Compare a map with the network it was made from; tuples have one entry a spatial axis.
 
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
-    ``seed``.
+    ``seed``. ``expected``: what the reference's own framework gave.
 
     Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
     be run or its metadata is broken, ``MachineError`` where ``provider`` or memory is missing.
@@ -95,12 +100,33 @@ def verify(
     if windows.verdict is Verdict.BORDER_EFFECT and analysis is not None and step is not None:
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
+    checks += _framework(reference, ours, theirs, expected, windows, channels_first)
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
     if windows.verdict is None and at_patch.verdict is None:
         verdicts.append(Verdict.INCONCLUSIVE)
     return report(worst(*verdicts), patch=pixels, stride=step, size=larger)
+
+
+def _framework(
+    reference: Model,
+    ours: Session,
+    theirs: Session,
+    expected: Expected | None,
+    windows: Check,
+    channels_first: bool,
+) -> list[Check]:
+    """What the framework says of the reference, and of its map where the map equals the scan."""
+    if expected is None:
+        return [NOT_ASKED] if reference.source is not None else []
+    found = [on_patches(reference, ours, expected)]
+    scan = (
+        on_scan(reference, theirs, expected, channels_first)
+        if windows.verdict is Verdict.EQUIVALENT
+        else None
+    )
+    return [*found, scan] if scan is not None else found
 
 
 def _interface(ours: Session, theirs: Session) -> Check:

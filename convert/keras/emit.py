@@ -60,6 +60,7 @@ class Graph:
     kinds: dict[str, str] = field(default_factory=dict)
     orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
     relayouts: set[str] = field(default_factory=set)
+    paddings: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     @property
@@ -77,16 +78,26 @@ class Graph:
         self._taken.add(name)
         return name
 
-    def emit(self, operator: str, inputs: Sequence[str], name: str, kind: str = "", **attributes: Any) -> str:
+    def emit(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        name: str,
+        kind: str = "",
+        padding: str = "",
+        **attributes: Any,
+    ) -> str:
         """Append a node called ``name`` (or nearly so) and return its output, which is called the same.
 
-        ``kind``: what the source calls such a layer.
+        ``kind``: what the source calls such a layer; ``padding``: how it pads, as shapecalc names it.
         """
         name = self.fresh(name)
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **given))
         if kind:
             self.kinds[name] = kind
+        if padding:
+            self.paddings[name] = padding
         return name
 
     def constant(self, name: str, array: Array) -> str:
@@ -175,6 +186,15 @@ class Graph:
             list(self.tensors.values()),
         )
 
-    def source(self, framework: str, order: str, notes: Sequence[str]) -> Source:
+    def source(self, framework: str, order: str, half: bool, notes: Sequence[str]) -> Source:
         """What is remembered of the model that was translated."""
-        return Source(framework, order, self.kinds, self.orders, frozenset(self.relayouts), tuple(notes))
+        return Source(
+            framework,
+            order,
+            half,
+            self.kinds,
+            self.orders,
+            frozenset(self.relayouts),
+            self.paddings,
+            tuple(notes),
+        )

@@ -79,9 +79,8 @@ class _Translation:
             producer_version=__version__,
         )
         framework = " ".join(filter(None, ["Keras", ".".join(map(str, origin.version)), origin.backend]))
-        return Model(
-            proto, graph.weights, source=graph.source(framework, _order(inputs, self.options), notes)
-        )
+        source = graph.source(framework, _order(inputs, self.options), _half(network, graph), notes)
+        return Model(proto, graph.weights, source=source)
 
     def _run(self, network: Network, inputs: Sequence[Value], prefix: Path) -> list[Value]:
         """Translate the calls of a model; return its outputs."""
@@ -173,6 +172,18 @@ def _order(inputs: Sequence[Value], options: Options) -> str:
         return ""
     letters = "HW" if inputs[0].rank == 4 else "DHW"
     return f"{letters}C" if options.data_format == "channels_last" else f"C{letters}"
+
+
+def _half(network: Network, graph: Graph) -> bool:
+    """Whether Keras computed in half precision: by the layers' policies, or because all that is stored is half."""
+    policies = []
+    for _, layer in leaves(network):
+        policy = layer.config.get("dtype")
+        if isinstance(policy, Mapping):
+            inner = policy.get("config")
+            policy = inner.get("name") if isinstance(inner, Mapping) else None
+        policies.append(str(policy))
+    return graph.dtype == TensorProto.FLOAT16 or any("float16" in policy for policy in policies)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

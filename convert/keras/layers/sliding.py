@@ -22,7 +22,7 @@ _MODES = {"valid": "valid", "same": "same_upper", "causal": "causal", "full": "f
 
 @dataclass(frozen=True)
 class Slid:
-    """What ONNX is told about the windows, and the sizes that come out (None where a size is free)."""
+    """What the graph is told about the windows, and the sizes that come out (None where a size is free)."""
 
     attributes: dict[str, Any]
     space: tuple[int | None, ...]
@@ -48,7 +48,11 @@ def slid(
         for k, s, d in zip(kernel, strides, dilations or [1] * len(kernel), strict=True)
     ]
     theano = word == "same" and step.options.origin.theano
-    attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides)}
+    attributes: dict[str, Any] = {
+        "kernel_shape": list(kernel),
+        "strides": list(strides),
+        "padding": _MODES[word],
+    }
     if dilations is not None and set(dilations) != {1}:
         attributes["dilations"] = list(dilations)
     free = [axis for axis, n in zip(axes, space, strict=True) if n is None]

@@ -18,7 +18,7 @@ def flatten(step: Step) -> Value:
     if len(known) < value.rank - 1:
         raise step.refusal(
             f"the input's size must be known, but {value.rank - 1 - len(known)} axes are free",
-            "say it with --size",
+            "give the model a fixed input size, and save it again",
         )
     name = step.graph.own(value)
     if (
@@ -48,7 +48,8 @@ def reshaped(step: Step, value: Value, target: list[int], suffix: str = "") -> V
     known = [size for size in value.shape[1:] if size is not None]
     if len(known) < value.rank - 1:
         raise step.refusal(
-            "the input's size must be known for a reshape, but it is free", "say it with --size"
+            "the input's size must be known for a reshape, but it is free",
+            "give the model a fixed input size, and save it again",
         )
     rest = prod(n for n in target if n != -1)
     if target.count(-1) > 1 or any(n < -1 for n in target) or not rest or prod(known) % rest:
