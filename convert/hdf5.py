@@ -12,10 +12,8 @@ crash cannot be caught here; the command line reads in a child process.
 """
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -44,9 +42,15 @@ _FILTERS = {
 def open_hdf5(path: str) -> Iterator[h5py.File]:
     """The HDF5 file ``path``, open for reading. What h5py raises inside becomes a ``FileError``."""
     check_regular(path)
+    with damage(path), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def damage(path: str) -> Iterator[None]:
+    """Name the file in whatever goes wrong inside; what h5py raises becomes a ``FileError``."""
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield
     except Dense2ConvError as error:
         error.file = error.file or path
         raise
@@ -76,12 +80,18 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 def dataset_at(file: h5py.File, path: str) -> h5py.Dataset | None:
     """The dataset ``path``, None where there is none; ``FileError`` where a link on the way is not hard."""
-    item: Any = file["/"]
+    item = item_at(file["/"], path)
+    return item if isinstance(item, h5py.Dataset) else None
+
+
+def item_at(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
+    """What lies at ``path`` under ``group``, None where nothing does; raises as ``dataset_at`` does."""
+    item: Any = group
     for name in path.strip("/").split("/"):
-        if not isinstance(item, h5py.Group) or item.get(name, getlink=True) is None:
+        if not isinstance(item, h5py.Group) or name in ("", ".") or item.get(name, getlink=True) is None:
             return None
         item = _hard_linked(item, name, path)
-    return item if isinstance(item, h5py.Dataset) else None
+    return item
 
 
 def _hard_linked(group: h5py.Group, name: str, path: str) -> Any:
@@ -94,30 +104,40 @@ def _hard_linked(group: h5py.Group, name: str, path: str) -> Any:
 
 def check_dataset(dataset: h5py.Dataset, path: str) -> None:
     """Raise ``FileError`` unless the dataset is floats that this file stores in full."""
+    check_inside(dataset, path)
+    if dataset.shape is None or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
+        raise FileError(f"a weight is float16, float32 or float64, but {path!r} is {dataset.dtype}")
+    check_stored(dataset, path)
+
+
+def check_inside(dataset: h5py.Dataset, path: str) -> None:
+    """Raise ``FileError`` where the dataset's data is in another file or another dataset."""
     properties = dataset.id.get_create_plist()
     if properties.get_external_count():
         raise FileError(
             f"data must be in the file itself, but that of {path!r} is in {dataset.external[0][0]!r}"
         )
-    layout = properties.get_layout()
-    if layout == h5py.h5d.VIRTUAL:
+    if properties.get_layout() == h5py.h5d.VIRTUAL:
         raise FileError(f"data must be in the file itself, but {path!r} is a virtual dataset")
-    if dataset.shape is None or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
-        raise FileError(f"a weight is float16, float32 or float64, but {path!r} is {dataset.dtype}")
+
+
+def check_stored(dataset: h5py.Dataset, path: str) -> None:
+    """Raise ``FileError`` unless the file stores all that the dataset, which has a shape, declares."""
+    properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     for code in filters:
         if code not in _FILTERS:
             raise FileError(
                 f"the filters {', '.join(_FILTERS.values())} are read, but {path!r} has filter {code}"
             )
-    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    declared = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     stored = dataset.id.get_storage_size()
-    if stored > Path(os.fsdecode(dataset.file.filename)).stat().st_size:
+    if stored > dataset.file.id.get_filesize():
         raise FileError(f"{path!r} claims more bytes than the file has: {stored}")
     most = stored * _BEST_DEFLATE if h5py.h5z.FILTER_DEFLATE in filters else stored
     if declared > most:
         raise FileError(f"{path!r} declares {declared} bytes ({dataset.shape}), but stores {stored}")
-    if layout == h5py.h5d.CHUNKED:
+    if properties.get_layout() == h5py.h5d.CHUNKED:
         pairs = zip(dataset.shape, dataset.chunks, strict=True)
         chunks = math.prod(-(-size // chunk) for size, chunk in pairs)
         if dataset.id.get_num_chunks() != chunks:
@@ -127,6 +147,11 @@ def check_dataset(dataset: h5py.Dataset, path: str) -> None:
 def read_dataset(dataset: h5py.Dataset, path: str) -> Array:
     """The values of a dataset that passes ``check_dataset``, read in slabs of whole chunks."""
     check_dataset(dataset, path)
+    return read_checked(dataset)
+
+
+def read_checked(dataset: h5py.Dataset) -> Array:
+    """The values of a dataset that is known to be stored in full, read in slabs of whole chunks."""
     array = np.empty(dataset.shape, dataset.dtype)
     if not array.shape or not array.size:
         dataset.read_direct(array)
