@@ -1,1 +1,74 @@
-"""Keras files read as data: the configuration and the arrays, never the code, and never Keras itself."""
+"""Keras files read as data: the configuration and the arrays, never the code, and never Keras itself.
+
+A file is opened (``files``), its configuration becomes a network (``architecture``), its arrays find their layers
+(``groups``, ``objects``), and each layer becomes ONNX nodes (``translation``, ``layers``).
+"""
+
+from collections.abc import Mapping
+
+from ..errors import RequestError
+from ..model import Model
+from .architecture import read_network
+from .files import open_file
+from .network import Origin
+from .step import Activation
+from .translation import translate
+
+__all__ = ["open_keras"]
+
+
+def open_keras(
+    path: str,
+    *,
+    config: str | None = None,
+    flip: bool | None = None,
+    activations: Mapping[str, Activation] | None = None,
+) -> Model:
+    """The Keras file ``path`` as an ONNX model, as ``networks.open_network`` says."""
+    custom = activations or {}
+    _check_activations(custom)
+    with open_file(path, config, flip=flip) as file:
+        network = read_network(file.config, file.origin)
+        arrays = {
+            place: [(stored.name, stored.array()) for stored in of_layer]
+            for place, of_layer in file.arrays(network).items()
+        }
+        model = translate(
+            network, arrays, file.origin, flip=flip, activations=custom, notes=_notes(file.origin, flip)
+        )
+    model.path = path
+    return model
+
+
+def _notes(origin: Origin, flip: bool | None) -> list[str]:
+    """What was decided about the file, and is worth knowing."""
+    flipped = origin.theano if flip is None else flip
+    notes = []
+    if flip is not None:
+        notes.append(f"kernels are {'' if flip else 'not '}flipped, as --{'' if flip else 'no-'}flip says")
+    elif flipped and origin.major == 1:
+        notes.append(
+            "Theano by the names of its weights: its kernels are flipped back (--no-flip if that is wrong)"
+        )
+    elif flipped:
+        notes.append("trained on Theano: its kernels are flipped back, and its padding same is Theano's")
+    return notes
+
+
+def _check_activations(activations: Mapping[str, Activation]) -> None:
+    """Raise ``RequestError`` unless each custom activation is a known one with arguments that it takes."""
+    from .layers.activations import ARGUMENTS, FUNCTIONS
+
+    for name, (function, arguments) in activations.items():
+        if function not in FUNCTIONS:
+            raise RequestError(
+                f"--activation {name}={function}: there is no activation {function!r}",
+                hint=f"there is {', '.join(FUNCTIONS)}",
+            )
+        taken = ARGUMENTS.get(function, ())
+        for argument in arguments:
+            if argument not in taken:
+                raise RequestError(
+                    f"--activation {name}={function}: {function} takes {', '.join(taken) or 'no argument'}, "
+                    f"not {argument!r}"
+                )

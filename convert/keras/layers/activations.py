@@ -190,3 +190,10 @@ FUNCTIONS: Mapping[str, Function] = {
     **dict.fromkeys(("softmax", "softmax_v2", "Softmax"), _softmax("Softmax")),
     **dict.fromkeys(("log_softmax", "log_softmax_v2"), _softmax("LogSoftmax")),
 }
+
+_RELU = ("negative_slope", "alpha", "max_value", "max", "threshold", "theta")
+# The arguments that functions take from their configuration; others take none.
+ARGUMENTS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("relu", "relu6", "ReLU", "leaky_relu", "LeakyReLU"), _RELU),
+    **dict.fromkeys(("elu", "ELU"), ("alpha",)),
+}
