@@ -7,6 +7,7 @@ import click
 from . import options
 from .convert import show_audit
 from .guard import at_work_on
+from .networks import opened
 from .output import check_reports, show, write_reports
 
 
@@ -34,11 +35,11 @@ def command(
 ) -> None:
     """Say of every layer of IN what would become of it, how exact the map would be, and what it would cost."""
     from ..convert.analysis import audit
-    from ..convert.networks import open_network
 
     check_reports(reports, force=force, inputs=[source])
+    model = opened(source, keras)
     at_work_on(source)
-    analysis = audit(open_network(source, **keras), patch, order)
+    analysis = audit(model, patch, order)
     at_work_on("")
     document, status = show_audit(source, analysis, size, stride, format, strict)
     write_reports(reports, document, force=force, inputs=[source])

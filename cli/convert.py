@@ -11,6 +11,7 @@ from ..convert.errors import Dense2ConvError, NegativeAnswer, RequestError
 from . import options
 from .analysis import COLUMNS, analysis_document, cost_document, cost_line, costs, layer_rows, summary
 from .guard import at_work_on, explain
+from .networks import opened
 from .output import VERBOSITY, check_reports, in_words, say, show, write_reports
 
 if TYPE_CHECKING:
@@ -132,12 +133,11 @@ def _one(
     from ..convert.conversion import convert
     from ..convert.expected import read_expected
     from ..convert.mapped import source_files
-    from ..convert.networks import open_network
     from ..convert.verification import verify
     from ..convert.writing import write_model
 
+    model = opened(source, keras)
     at_work_on(source)
-    model = open_network(source, **keras)
     if out and not dry_run:
         check_output(out, force=force, inputs=[source, *source_files(model)])
     if dry_run:

@@ -11,6 +11,7 @@ from ..shapecalc.errors import ShapeError
 from ..shapecalc.kinds import KINDS
 from . import options
 from .guard import at_work_on
+from .networks import opened
 from .runtime import runtime_option
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ def network_of(
             raise FileError(str(error), file=source, hint=error.hint) from error
     if given is not None:
         raise ShapeError("--input is for LAYERS; a model says its own", hint="say --size for its free axes")
-    from ..convert.networks import open_network
     from ..convert.shapes import network_of as of_model
 
+    model = opened(source, keras)
     at_work_on(source)
-    network = of_model(open_network(source, **keras), size=size, batch=batch, runtime=runtime)
+    network = of_model(model, size=size, batch=batch, runtime=runtime)
     at_work_on("")
     return network
 

@@ -7,6 +7,7 @@ import click
 from ..convert.errors import NegativeAnswer, RequestError
 from . import options
 from .guard import at_work_on
+from .networks import opened
 from .output import Column, check_reports, in_words, say, show, write_reports
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ def command(
     dense2conv translate model.weights.h5 model.onnx --config model.json
     """
     from ..convert.atomic import check_output
-    from ..convert.networks import is_keras, open_network
+    from ..convert.networks import is_keras
     from ..convert.writing import write_model
 
     check_output(out, force=force, inputs=[source])
     check_reports(reports, force=force, inputs=[source, out])
+    model = opened(source, keras)
     at_work_on(source)
-    model = open_network(source, **keras)
     if not is_keras(source):
         raise RequestError("translate reads Keras files, and this is ONNX already", file=source)
     check = _checked(model, expected, provider)
@@ -70,9 +71,7 @@ def command(
     write_reports(reports, document, force=force, inputs=[source, out])
     show(format, document, rows, _COLUMNS)
     say(f"{model.source.framework}: {_interface(model)}")
-    for note in model.source.notes:
-        say(note)
-    say(f"{check.name}: {check.text}")
+    say(f"{check.name}: {'not checked: ' if check.verdict is None else ''}{check.text}")
     say(f"wrote {out}")
 
 

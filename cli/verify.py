@@ -7,6 +7,7 @@ import click
 from ..convert.errors import Dense2ConvError
 from . import options
 from .guard import at_work_on
+from .networks import opened
 from .output import Column, check_reports, say, show, write_reports
 
 _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence"))
@@ -51,13 +52,13 @@ def command(
     """
     from ..convert.analysis import audit
     from ..convert.expected import read_expected
-    from ..convert.networks import is_keras, open_network
+    from ..convert.networks import is_keras
     from ..convert.verification import verify
 
     check_reports(reports, force=force, inputs=[reference, candidate])
+    ours = opened(reference, keras)
+    theirs = opened(candidate, keras if is_keras(candidate) else {})
     at_work_on(f"{reference} and {candidate}")
-    ours = open_network(reference, **keras)
-    theirs = open_network(candidate, **keras if is_keras(candidate) else {})
     try:
         analysis = audit(ours, patch, order)
     except Dense2ConvError:
