@@ -1,12 +1,20 @@
-"""Files mapped into memory, and the way back from a numpy view to the file that it shows."""
+"""Files mapped into memory, and the way back from a numpy view to the file that it shows.
+
+Pages of a mapping count as memory of the process from when they are read until the mapping goes, although the system
+can take them back. What is read once, to be written, lets go of them on the way.
+"""
 
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from .bands import bands
 from .model import Array, Model
+
+_HELD = 1 << 25  # bytes that are read before their pages are let go
 
 
 class MappedFile(mmap.mmap):
@@ -14,6 +22,11 @@ class MappedFile(mmap.mmap):
 
     path: str  # as it was opened; may hold surrogates, where the name is not UTF-8
     identity: tuple[int, int]  # device and inode
+
+    def release(self) -> None:
+        """Let go of the pages that were read; they are read again where they are needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.madvise(mmap.MADV_DONTNEED)
 
 
 def map_file(descriptor: int, path: str) -> MappedFile:
@@ -39,3 +52,17 @@ def source_files(model: Model) -> list[Path]:
     """The files that the model's weights are views of: the ONNX file itself, its external data, any other."""
     files = {mapped.path for mapped in map(source, model.weights.values()) if mapped is not None}
     return [Path(path) for path in sorted(files)]
+
+
+def read_once(array: Array) -> Iterator[memoryview]:
+    """``bands(array)``, without keeping the pages of the mapped file behind it."""
+    mapped = source(array)
+    held = 0
+    for band in bands(array):
+        yield band
+        held += len(band)
+        if mapped is not None and held >= _HELD:
+            mapped.release()
+            held = 0
+    if mapped is not None:
+        mapped.release()

@@ -22,10 +22,9 @@ from onnx import StringStringEntryProto, TensorProto
 
 from . import wire
 from .atomic import StrPath, check_output, new_file
-from .bands import bands
 from .errors import FileError
 from .external import relative_parts
-from .mapped import source_files
+from .mapped import read_once, source_files
 from .model import Array, Model
 from .tensors import check_data, view_type
 
@@ -90,7 +89,7 @@ def _write(file: BinaryIO, pieces: Iterable[wire.Piece], weights: Mapping[int, A
     """Write the pieces in order, each hole filled with the bytes of its weight."""
     for piece in pieces:
         if isinstance(piece, wire.Hole):
-            file.writelines(bands(weights[piece.initializer]))
+            file.writelines(read_once(weights[piece.initializer]))
         else:
             file.write(piece)
 
@@ -131,7 +130,7 @@ def _write_data(file: BinaryIO, weights: Mapping[int, Array]) -> tuple[dict[int,
             continue
         padding = memoryview(bytes(-position % ALIGNMENT))
         spans[index] = wire.Span(position + len(padding), array.nbytes)
-        for part in chain([padding], bands(array)):
+        for part in chain([padding], read_once(array)):
             digest.update(part)
             file.write(part)
         position = spans[index].offset + array.nbytes
