@@ -33,11 +33,12 @@ def open_network(
     """
     name = os.fspath(path)
     if not is_keras(name):
+        model = open_model(name)  # first: what a damaged file is, it says itself
         given = {"--config": config, "--flip": flip, "--activation": activations or None}
         for option, value in given.items():
             if value is not None:
                 raise RequestError(f"{option} is for Keras files, and this is none", file=name)
-        return open_model(name)
+        return model
     from .keras import open_keras
 
     try:
