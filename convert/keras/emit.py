@@ -62,6 +62,7 @@ class Graph:
     relayouts: set[str] = field(default_factory=set)
     paddings: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _arrays: dict[str, list[tuple[str, Array]]] = field(default_factory=dict)
 
     @property
     def float_type(self) -> "np.dtype[Any]":
@@ -101,17 +102,23 @@ class Graph:
         return name
 
     def constant(self, name: str, array: Array) -> str:
-        """An initializer called ``name``, once: the same name stands for the same array."""
-        if name not in self.tensors:
-            self._taken.add(name)
-            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-            tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
-            if array.nbytes < LARGE:
-                tensor.raw_data = array.tobytes()
-            else:
-                self.weights[name] = array
-            self.tensors[name] = tensor
-        return name
+        """An initializer called ``name``, or nearly so; a second call with the same array adds none.
+
+        The same layer may want an array in two shapes, where it is called with values of two forms: these are two.
+        """
+        for made, known in self._arrays.get(name, ()):
+            if known.dtype == array.dtype and known.shape == array.shape and np.array_equal(known, array):
+                return made
+        made = self.fresh(name)
+        self._arrays.setdefault(name, []).append((made, array))
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = TensorProto(name=made, data_type=kind, dims=array.shape)
+        if array.nbytes < LARGE:
+            tensor.raw_data = array.tobytes()
+        else:
+            self.weights[made] = array
+        self.tensors[made] = tensor
+        return made
 
     def integers(self, values: Sequence[int]) -> str:
         """A one-dimensional int64 constant."""
@@ -153,7 +160,7 @@ class Graph:
         outputs: Mapping[str, Value],
         batch: Mapping[str, int | None],
     ) -> GraphProto:
-        """The graph; ``inputs`` and ``outputs`` by name. Free axes are named ``batch`` and ``axis_i``."""
+        """The graph; ``inputs`` and ``outputs`` by name. Free axes are named ``batch`` and ``name_axis_i``."""
         renamed: dict[str, str] = {}
         for output, value in outputs.items():
             tensor = self.own(value)
@@ -174,7 +181,8 @@ class Graph:
                 self.orders[new] = self.orders.pop(old)
 
         def info(label: str, value: Value) -> Any:
-            dims = [size if size is not None else f"axis_{i}" for i, size in enumerate(value.shape)]
+            # A name of its own for each: axes of one name are taken to have one size.
+            dims = [size if size is not None else f"{label}_axis_{i}" for i, size in enumerate(value.shape)]
             dims[0] = batch.get(label) or "batch"
             return helper.make_tensor_value_info(label, self.dtype, dims)
 
