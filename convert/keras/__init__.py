@@ -57,7 +57,7 @@ def _notes(origin: Origin, flip: bool | None) -> list[str]:
 
 def _check_activations(activations: Mapping[str, Activation]) -> None:
     """Raise ``RequestError`` unless each custom activation is a known one with arguments that it takes."""
-    from .layers.activations import ARGUMENTS, FUNCTIONS
+    from .layers.functions import ARGUMENTS, FUNCTIONS
 
     for name, (function, arguments) in activations.items():
         if function not in FUNCTIONS:

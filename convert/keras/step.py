@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..model import Array
-from .emit import Graph, Value
+from .emit import Graph, Value, moved_order
 from .network import Layer, Origin
 
 Rule = Callable[["Step"], Value]
@@ -107,8 +107,14 @@ class Step:
 
     @property
     def channels_last(self) -> bool:
-        """Whether the layer takes its input's last axis for the channels."""
-        return (self.argument("data_format", None) or self.options.data_format) == "channels_last"
+        """Whether the layer takes its input's last axis for the channels.
+
+        A layer of one spatial axis that does not say so does: such layers have been able to do anything else since
+        Keras 2.2 only, which writes it.
+        """
+        if stated := self.argument("data_format", None):
+            return bool(stated == "channels_last")
+        return "1D" in self.layer.kind or self.options.data_format == "channels_last"
 
     # Stored arrays.
 
@@ -175,6 +181,20 @@ class Step:
         moved = not value.own
         name = self.emit(operator, [value.moved if moved else value.own, *operands], suffix, **attributes)
         return self.graph.made(value.shape, name, moved=moved)
+
+    def form(self, value: Value) -> tuple[str, bool]:
+        """A tensor that ``value`` has already, and whether it is the moved one."""
+        return (value.own, False) if value.own else (value.moved, True)
+
+    def aligned(self, value: Value, what: str, array: Array) -> str:
+        """A constant that broadcasts against the form that ``value`` has.
+
+        ``array`` has the last axes of ``value``, in Keras's order; where an axis is 1 it is the same all along.
+        """
+        if array.ndim and not value.own:
+            array = array.reshape((1,) * (value.rank - array.ndim) + array.shape)
+            array = array.transpose(moved_order(value.rank))
+        return self.constant(what, array.astype(self.graph.float_type, copy=False))
 
     def axis(self, value: Value, axis: int) -> int:
         """An axis of ``value``, counted from the front. Raises ``FileError`` where it is none, or the batch."""
