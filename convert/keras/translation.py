@@ -129,7 +129,9 @@ class _Translation:
                 hint="README lists the layers that are; replace it in Keras, or export the model to ONNX",
             )
         stored = self.arrays.get(path, ())
-        kernels = modern(layer, [array for _, array in stored], self.options.origin, self.options.flip)
+        kernels = modern(
+            layer.wrapped or layer, [array for _, array in stored], self.options.origin, self.options.flip
+        )
         left = iter(list(zip([name for name, _ in stored], kernels, strict=True)))
         bound = {tensor: values[tensor] for tensor in tensors([*call.arguments, call.keywords])}
         step = Step(

@@ -70,3 +70,13 @@ def permute(step: Step) -> Value:
         raise step.refusal(f"dims must be 1 to {value.rank - 1} in some order, but they are {dims}")
     made = step.emit("Transpose", [step.graph.own(value)], perm=[0, *dims])
     return step.graph.made([value.shape[i] for i in (0, *dims)], made)
+
+
+def repeat_vector(step: Step) -> Value:
+    """RepeatVector: ``(N, D)`` -> ``(N, n, D)``."""
+    value, times = step.input, step.integer("n")
+    if value.rank != 2:
+        raise step.refusal(f"a vector is repeated, but this is a tensor with {value.rank} axes")
+    rows = step.emit("Unsqueeze", [step.graph.own(value), step.graph.integers([1])], "rows")
+    made = step.emit("Tile", [rows, step.graph.integers([1, times, 1])])
+    return step.graph.made((value.shape[0], times, value.shape[1]), made)
