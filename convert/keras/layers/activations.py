@@ -55,6 +55,7 @@ def prelu(step: Step) -> Value:
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         raise step.refusal(
-            "the size of an axis with slopes of its own must be known, but it is free", "say it with --size"
+            "the size of an axis with slopes of its own must be known, but it is free",
+            "give the model a fixed input size, and save it again",
         )
     return step.pointwise("PRelu", value, [step.aligned(value, "alpha", step.array("alpha", known))])

@@ -82,7 +82,8 @@ def _slice(step: Step, entry: Any) -> slice:
 def _chosen(step: Step, size: int | None, wanted: slice) -> range:
     if size is None:
         raise step.refusal(
-            "the size of an axis that is indexed must be known, but it is free", "say it with --size"
+            "the size of an axis that is indexed must be known, but it is free",
+            "give the model a fixed input size, and save it again",
         )
     chosen = range(size)[wanted]
     if not len(chosen):

@@ -26,7 +26,10 @@ def locally_connected(step: Step) -> Value:
     rank = value.rank - 2
     space = [size for size in value.shape[first_space : first_space + rank] if size is not None]
     if channels is None or len(space) < rank:
-        raise step.refusal("the input's size must be known, but it is free", "say it with --size")
+        raise step.refusal(
+            "the input's size must be known, but it is free",
+            "give the model a fixed input size, and save it again",
+        )
     if (implementation := step.argument("implementation", 1)) != 1:
         raise step.refusal(
             f"implementation 1 stores one kernel a position and is supported, but this is {implementation}"

@@ -36,7 +36,10 @@ def resize(step: Step) -> Value:
             raise step.refusal(f"{option} is not supported")
     given = [n for n in space if n is not None]
     if len(space) != 2 or len(given) < 2:
-        raise step.refusal("the input must be an image of a known size", "say it with --size")
+        raise step.refusal(
+            "the input must be an image of a known size",
+            "give the model a fixed input size, and save it again",
+        )
     wanted = [step.integer("height"), step.integer("width")]
     if step.argument("interpolation", "bilinear") == "nearest":
         made = name
@@ -56,7 +59,10 @@ def center_crop(step: Step) -> Value:
     given = [n for n in space if n is not None]
     wanted = [step.integer("height"), step.integer("width")]
     if len(space) != 2 or len(given) < 2:
-        raise step.refusal("the input must be an image of a known size", "say it with --size")
+        raise step.refusal(
+            "the input must be an image of a known size",
+            "give the model a fixed input size, and save it again",
+        )
     if any(n < m for n, m in zip(given, wanted, strict=True)):
         raise step.refusal(f"a smaller image, {given}, is resized to {wanted}: not supported")
     starts = [(n - m) // 2 for n, m in zip(given, wanted, strict=True)]

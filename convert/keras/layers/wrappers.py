@@ -28,7 +28,10 @@ def time_distributed(rules: Mapping[str, Rule]) -> Rule:
         rest = [size for size in value.shape[2:] if size is not None]
         steps = value.shape[1]
         if steps is None or len(rest) < value.rank - 2:
-            raise step.refusal("the input's size must be known, but it is free", "say it with --size")
+            raise step.refusal(
+                "the input's size must be known, but it is free",
+                "give the model a fixed input size, and save it again",
+            )
         # (N, T, *rest) -> (N * T, *rest)
         merged = step.emit("Reshape", [step.graph.own(value), step.graph.integers([-1, *rest])], "samples")
         result = rules[inner.kind](replace(within, inputs=[step.graph.made((None, *rest), merged)]))
