@@ -89,9 +89,8 @@ def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _weights(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: IO[bytes], mapped: MappedFile) -> Slice:
     if info.compress_type == zipfile.ZIP_STORED:
-        for _ in _pieces(
-            archive, info
-        ):  # to the end: there the checksum is compared, which HDF5 itself has not
+        # Read to the end, where the checksum is compared: HDF5 as Keras writes it has none.
+        for _ in _pieces(archive, info):
             pass
         start = data_offset(file, info)
         if info.file_size != info.compress_size or start + info.file_size > len(mapped):

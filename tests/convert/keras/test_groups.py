@@ -117,6 +117,21 @@ def test_a_frozen_model_with_layers_thawed_again(tmp_path, version, saved):
         assert same(found[layer], own), layer
 
 
+@pytest.mark.parametrize(
+    ("version", "saved"),
+    [("2.15.0", [WEIGHT, OFFSET, KERNEL, BIAS]), ("3.15.1", [KERNEL, BIAS, WEIGHT, OFFSET])],
+    ids=["Keras 2", "Keras 3"],
+)
+def test_a_frozen_model_with_thawed_layers_inside_another(tmp_path, version, saved):
+    """Keras 2 asks the frozen model, which has no trainable weights; Keras 3 asks the variables."""
+    inner = model(("Dense", "fc"), name="one", trainable=False)
+    config = model(model(inner, ("Dense", "other"), name="sub"))
+    groups = {"sub": {f"w{k}:0": array for k, array in enumerate(saved)}}
+    found, _ = read(legacy(tmp_path / "a.h5", config, groups, version=version))
+    assert same(found["sub", "one", "fc"], [KERNEL, BIAS])
+    assert same(found["sub", "other"], [WEIGHT, OFFSET])
+
+
 def test_names_settle_what_the_flags_of_a_nested_model_do_not_say(tmp_path):
     """The configuration says nothing of freezing, but the file was saved frozen."""
     names = [

@@ -167,6 +167,10 @@ def some_chunks(file, place):
     file.create_dataset(place, (64, 48), "f4", chunks=(32, 48))[:32] = 1
 
 
+def some_packed_chunks(file, place):
+    file.create_dataset(place, (64, 48), "f4", chunks=(32, 48), compression="gzip")[:32] = WEIGHT[:32]
+
+
 def shape_bomb(file, place):
     file.create_dataset(place, (32768, 32767), "f4", chunks=(1024, 1024), compression="gzip")
 
@@ -197,6 +201,7 @@ REFUSED = [
     (never_written, f"'{PLACE}' declares 12288 bytes"),
     (filled, "but stores 0"),
     (some_chunks, "declares 12288 bytes"),
+    (some_packed_chunks, f"'{PLACE}' has 1 of its 2 chunks"),
     (shape_bomb, f"'{PLACE}' declares 4294836224 bytes"),
     (unknown_filter, f"'{PLACE}' has filter 32000"),
     (wrong_type, f"'{PLACE}' is complex64"),
