@@ -144,9 +144,9 @@ def _legacy_weights(path: str, hdf5: h5py.File, source: Slice, given: _Given) ->
 
 
 def _legacy_origin(hdf5: h5py.File, group: h5py.Group, given: _Given, said: Origin) -> Origin:
-    """From the attributes of the file, and from what the configuration ``said``."""
-    version = version_of(text(hdf5, "keras_version") or "")
-    written = Origin(version or (1,), text(hdf5, "backend") or "")
+    """From the attributes of the file, or of its weights, and from what the configuration ``said``."""
+    version, backend = (text(hdf5, name) or text(group, name) or "" for name in ("keras_version", "backend"))
+    written = Origin(version_of(version) or (1,), backend)
     both = merged(said, written)
 
     def names() -> Iterator[str]:

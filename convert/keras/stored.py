@@ -103,15 +103,18 @@ def stored(dataset: h5py.Dataset, name: str, source: Slice) -> Stored:
     """
     check_inside(dataset, name)
     found = dataset.dtype
-    if dataset.shape is None or not _readable(found):
-        raise FileError(f"a weight is float16, bfloat16, float32 or float64, but {name!r} is {found}")
+    if dataset.shape is None or not _readable(found, dataset.shape):
+        raise FileError(
+            f"a weight is float16, bfloat16, float32 or float64, but {name!r} is {found}",
+            hint="a quantised model is not read: save it in floats" if found.kind in "iu" else "",
+        )
     check_stored(dataset, name)
     dtype = np.dtype(np.float32) if found.kind == "V" else found.newbyteorder("=")
     return Stored(name, tuple(map(int, dataset.shape)), dtype, dataset, source)
 
 
-def _readable(dtype: "np.dtype[Any]") -> bool:
-    """Floats; integers, of which Normalization has a count; bfloat16, which h5py shows as two opaque bytes."""
-    if dtype.kind == "V":
-        return dtype == np.dtype("V2")
-    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in (2, 4, 8))
+def _readable(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bool:
+    """Floats; bfloat16, which h5py shows as two opaque bytes; one integer, which Normalization has as a count."""
+    if dtype.kind in "iu":
+        return shape == ()
+    return dtype == np.dtype("V2") or (dtype.kind == "f" and dtype.itemsize in (2, 4, 8))

@@ -51,6 +51,13 @@ def test_where_a_file_came_from(tmp_path, version, backend, groups, flip, origin
     assert read(path, flip=flip)[1] == origin
 
 
+def test_the_group_of_the_weights_may_say_what_the_root_does_not(tmp_path):
+    path = legacy(tmp_path / "a.h5", CONFIG, KERAS_2, version=None, backend=None)
+    with h5py.File(path, "a") as file:
+        file["model_weights"].attrs.update(keras_version="2.2.4", backend="theano")
+    assert read(path)[1] == Origin((2, 2, 4), "theano")
+
+
 @pytest.mark.parametrize(
     ("groups", "found"),
     [

@@ -183,6 +183,10 @@ def wrong_type(file, place):
     file.create_dataset(place, data=WEIGHT.astype("c8"))
 
 
+def quantised(file, place):
+    file.create_dataset(place, data=WEIGHT.astype(np.int8))
+
+
 def no_shape(file, place):
     file[place] = h5py.Empty("f4")
 
@@ -205,6 +209,7 @@ REFUSED = [
     (shape_bomb, f"'{PLACE}' declares 4294836224 bytes"),
     (unknown_filter, f"'{PLACE}' has filter 32000"),
     (wrong_type, f"'{PLACE}' is complex64"),
+    (quantised, f"'{PLACE}' is int8"),
     (no_shape, "a weight is float16, bfloat16, float32 or float64"),
     (no_array, "has no such dataset"),
 ]
