@@ -76,6 +76,8 @@ def _strings(group: h5py.Group, name: str) -> Iterator[str]:
 
 def _decoded(value: Any, group: h5py.Group, name: str) -> str:
     try:
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError as error:
+        text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
+        text.encode("utf-8")  # h5py makes surrogates of what is not UTF-8
+        return text
+    except UnicodeError as error:
         raise FileError(f"the attribute {name!r} of {group.name!r} is not UTF-8") from error

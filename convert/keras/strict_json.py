@@ -1,7 +1,7 @@
 """JSON that means one thing to every reader.
 
-Python's parser takes the last of two equal keys, and takes NaN and Infinity, which are no JSON. A configuration
-that another reader understands differently is refused instead.
+Python's parser takes the last of two equal keys, takes NaN and Infinity, which are no JSON, and half a surrogate pair,
+which no other format can hold. A configuration that another reader understands differently is refused instead.
 """
 
 import json
@@ -25,8 +25,9 @@ def parse(text: bytes | str, what: str) -> dict[str, Any]:
             twice = next(key for key in keys if keys.count(key) > 1)
             raise FileError(f"{what} has the key {twice!r} twice in one object")
         for key, value in pairs:
-            if not _finite(value):
-                raise FileError(f"{what} has a number that is not finite, which is no JSON, at {key!r}")
+            fault = _fault([key, value])
+            if fault:
+                raise FileError(f"{what} has {fault}, at {key!r}")
         return found
 
     try:
@@ -41,8 +42,16 @@ def parse(text: bytes | str, what: str) -> dict[str, Any]:
     return document
 
 
-def _finite(value: Any) -> bool:
-    """Whether a value of an object has no NaN and no infinity, also in lists; objects in it were seen before."""
+def _fault(value: Any) -> str:
+    """What is wrong with a value of an object, also in lists; "" for nothing. Objects in it were seen before."""
     if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+        return next(filter(None, map(_fault, value)), "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite, which is no JSON"
+    if (
+        isinstance(value, str)
+        and not value.isascii()
+        and any("\ud800" <= character <= "\udfff" for character in value)
+    ):
+        return "text that is half a character, which is no UTF-8"
+    return ""

@@ -216,6 +216,8 @@ def test_every_truncation_of_a_model_is_one_of_our_errors(tmp_path):
         ("[" * 100_000, "nested too deeply"),
         ('{"a": ' * 100_000, "nested too deeply"),
         ('{"x": ' + "9" * 5000 + "}", "is not JSON"),
+        (r'{"name": "\ud83d"}', "half a character, which is no UTF-8, at 'name'"),
+        (r'{"x": {"\udc00": 1}}', "half a character"),
         ("[1]", "must be a JSON object, but it is list"),
         ("", "is not JSON"),
         (b'{"a": "\xff"}', "is not JSON: 'utf-8' codec"),
