@@ -44,7 +44,7 @@ class Expected:
 
     def outputs(self, name: str) -> list[Array]:
         """``name``, ``name_1``, .. as far as they go."""
-        found = []
+        found: list[Array] = []
         while (key := name if not found else f"{name}_{len(found)}") in self.arrays:
             found.append(self.arrays[key])
         return found

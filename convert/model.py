@@ -56,7 +56,7 @@ class Model:
 
     def kind(self, node: NodeProto) -> str:
         """What the source calls the layer of ``node``; its operator, where it has no name for it."""
-        return self.source.kinds.get(node.name, node.op_type) if self.source else node.op_type  # type: ignore[no-any-return]
+        return self.source.kinds.get(node.name, node.op_type) if self.source else node.op_type
 
     def relayout(self, node: NodeProto) -> bool:
         """Whether ``node`` only brings axes from the source's order to ONNX's, or back: no layer of the source."""

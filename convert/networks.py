@@ -42,7 +42,9 @@ def open_network(
     from .keras import open_keras
 
     try:
-        return open_keras(name, config=config and os.fspath(config), flip=flip, activations=activations)
+        return open_keras(
+            name, config=None if config is None else os.fspath(config), flip=flip, activations=activations
+        )
     except Dense2ConvError as error:
         error.file = error.file or name
         raise
