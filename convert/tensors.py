@@ -103,7 +103,7 @@ def check_data(tensor: TensorProto, where: str, outside: int | None = None) -> i
     places; whether it is sound is not judged here.
     """
     size = data_size(tensor, where)
-    places = {name: len(getattr(tensor, name)) for name in TYPED_FIELDS if len(getattr(tensor, name))}
+    places = {name: length for name in TYPED_FIELDS if (length := len(getattr(tensor, name)))}
     if tensor.HasField("raw_data"):
         places["raw_data"] = len(tensor.raw_data)
     if outside is not None:

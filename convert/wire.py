@@ -50,7 +50,6 @@ class Tail(NamedTuple):
 class _Field(NamedTuple):
     """One field of a message, as offsets: its tag starts at ``start``, its payload is ``payload:end``."""
 
-    number: int
     wire_type: int
     start: int
     payload: int
@@ -72,7 +71,7 @@ def split(buffer: bytes | mmap | memoryview) -> tuple[bytes, dict[int, Span]]:
     spans: dict[int, Span] = {}
 
     def without_data(index: int, start: int, end: int) -> list[Piece] | None:
-        found = [field for field in _fields(view, start, end) if field.number == RAW_DATA]
+        found = list(_fields(view, start, end, RAW_DATA))
         if len(found) > 1:
             raise FileError(
                 f"an initializer must have one raw_data field, but number {index} has {len(found)}"
@@ -133,8 +132,8 @@ def _with_payloads(
     """The message ``view[start:end]`` with each payload of ``number`` replaced; None where none was."""
     pieces: list[Piece] = []
     copied = start
-    for field in _fields(view, start, end):
-        if field.number != number or field.wire_type != LENGTH:
+    for field in _fields(view, start, end, number):
+        if field.wire_type != LENGTH:
             continue
         payload = replace(field.payload, field.end)
         if payload is None:
@@ -149,8 +148,8 @@ def _with_payloads(
     return pieces
 
 
-def _fields(view: memoryview, start: int, end: int) -> Iterator[_Field]:
-    """The fields of the message ``view[start:end]``."""
+def _fields(view: memoryview, start: int, end: int, wanted: int) -> Iterator[_Field]:
+    """The fields of number ``wanted`` in the message ``view[start:end]``, which is walked to its end."""
     position = start
     while position < end:
         tag, payload = _read_varint(view, position, end)
@@ -171,7 +170,8 @@ def _fields(view: memoryview, start: int, end: int) -> Iterator[_Field]:
                 f"truncated or damaged: field {number} at byte {position} needs {stop - payload} bytes, "
                 f"{end - payload} are left"
             )
-        yield _Field(number, wire_type, position, payload, stop)
+        if number == wanted:
+            yield _Field(wire_type, position, payload, stop)
         position = stop
 
 
