@@ -3,8 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import click
 
@@ -82,8 +81,7 @@ class SizeType(Written):
             )
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """A patch's sizes as they were given: by position, or by the axes' names (``names``, else empty)."""
 
     sizes: tuple[int, ...]

@@ -11,9 +11,8 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import click
 
@@ -63,8 +62,7 @@ def say(message: str, *, level: int = 0) -> None:
         print(escape(message), file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One column of a table: the row's key, its title (default: the key), and how a value is written."""
 
     key: str

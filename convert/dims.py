@@ -6,12 +6,11 @@ another, follow none; what reads them reads the whole axis.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Dim:
+class Dim(NamedTuple):
     """One dimension: its size, and the axis of the input that it follows (None: none)."""
 
     size: int

@@ -6,7 +6,7 @@ features, unless the caller says that they are a series.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnx import ValueInfoProto
 
@@ -18,8 +18,7 @@ SPATIAL_LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 ORDERS = {1: ("CL", "LC"), 2: ("CHW", "HWC"), 3: ("CDHW", "DHWC")}
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """The network's input under one assumption: which of its dimensions is what, and the patch."""
 
     name: str

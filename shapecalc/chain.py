@@ -11,8 +11,7 @@ comment; ``input 64x64x3`` as the first layer says what is read, channels last.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ShapeError
 from .kinds import KINDS, effect
@@ -51,14 +50,13 @@ _FILLED = {"pads": ("before", "after"), "shape": ("sizes", "units")}
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """One layer as it was written: ``sources`` are labels, none for the layer before."""
 
     text: str
     label: str
     layer: Layer
-    sources: tuple[str, ...] = field(default=())
+    sources: tuple[str, ...] = ()
 
 
 def parsed(text: str) -> tuple[Value | None, list[Statement]]:

@@ -1,7 +1,7 @@
 """The one table of layers: every kind, its rule, and how it is written. A row and a rule is the cost of a new one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import ShapeError
 from .layers import Effect, Layer, Value
@@ -24,8 +24,7 @@ from .rules import (
 Rule = Callable[[Layer, Sequence[Value], str], Effect]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A row: the rule, what numbers without a word mean, in their order, and what ``--help`` says.
 
     ``takes``: the fields of ``Layer`` that it heeds beside those.

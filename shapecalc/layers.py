@@ -6,6 +6,7 @@ every axis may be a tuple of one.
 
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from .errors import ShapeError
 from .readings import Beyond, Reading
@@ -15,8 +16,7 @@ from .window import Window
 Read = Reading | Beyond
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What a layer gives for one sample: ``sizes`` has the positions on each spatial axis, none behind a flatten."""
 
     channels: int
@@ -59,8 +59,7 @@ class Layer:
     loops: bool = False
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """What a layer does: its output, what its positions read (one entry a spatial axis of its inputs), its windows."""
 
     output: Value

@@ -13,9 +13,11 @@ covers them all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .errors import ShapeError
 from .readings import SAME_POSITION, Beyond, Reading
@@ -28,8 +30,7 @@ Field = ReceptiveField | Beyond | None
 """None: the layer does not depend on the input."""
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A layer of the table. ``sources``: earlier layers by index; ``readings``: for each source, one entry an axis.
 
     ``sizes``: positions on each axis of the input, 1 where it has none left. ``output`` is one sample's shape in the
@@ -53,7 +54,7 @@ class Node:
     mode: str = ""
     parameters: int = 0
     macs: int | None = 0
-    weights: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
     @property
@@ -63,8 +64,7 @@ class Node:
         return prod(known) if len(known) == len(self.output) else None
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over the layers; a tensor that several layers share is counted once."""
 
     parameters: int

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import gcd
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .errors import ShapeError
 from .window import Window
@@ -50,8 +50,7 @@ SAME_POSITION = Window(kernel=1)
 """The reading of a layer that works position by position."""
 
 
-@dataclass(frozen=True)
-class Transposed:
+class Transposed(NamedTuple):
     """A transposed convolution: the convolution ``window`` seen from its input.
 
     >>> list(Transposed(Window(kernel=3, stride=2)).reads(4))
@@ -127,8 +126,7 @@ class Mirrored:
         return [position for position in positions if self.reads(position) == (element,)]
 
 
-@dataclass(frozen=True)
-class Adaptive:
+class Adaptive(NamedTuple):
     """An adaptive pool from ``size`` elements to ``output``; a global pool is the one with output 1.
 
     Source: PyTorch, aten/src/ATen/native/AdaptivePooling.h, ``start_index`` and ``end_index``.
@@ -160,8 +158,7 @@ class Adaptive:
         return range(element * self.output // self.size, -(-(element + 1) * self.output // self.size))
 
 
-@dataclass(frozen=True)
-class Interpolated:
+class Interpolated(NamedTuple):
     """Linear upsampling by the whole number ``factor``, where output ``j`` lies between two elements.
 
     It lies at

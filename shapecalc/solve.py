@@ -125,7 +125,7 @@ def solutions(
 
 def _with(axis: Axis, fields: dict[str, Any]) -> Axis:
     if isinstance(axis, Enlarging):
-        return replace(axis, sliding=replace(axis.sliding, **fields))
+        return axis._replace(sliding=replace(axis.sliding, **fields))
     return replace(axis, **fields)
 
 

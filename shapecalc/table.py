@@ -43,7 +43,7 @@ def document(network: Network) -> dict[str, Any]:
     return {
         "input": {"name": network.name, "shape": list(network.shape)},
         "layers": layers,
-        "totals": dict(vars(network.totals)),
+        "totals": network.totals._asdict(),
     }
 
 

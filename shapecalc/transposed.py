@@ -8,15 +8,14 @@ With kernel ``k``, stride ``s``, dilation ``d``, pads ``b`` and ``e`` and output
 pads to be worked out; the odd one goes after for SAME_UPPER, else before. Of the two, the size counts.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import ShapeError
 from .runtimes import DEFAULT_RUNTIME, Sliding
 from .window import Window
 
 
-@dataclass(frozen=True)
-class Enlarging:
+class Enlarging(NamedTuple):
     """One axis of a transposed convolution, as it was asked for. ``size``: the output asked for, if any."""
 
     sliding: Sliding

@@ -169,7 +169,7 @@ def test_a_wrong_reading_is_found() -> None:
     network, seen = network_of(model), moved(model, builder.sizes)
     assert check(network, seen, exact=True, random=Random(0))["interior"] > 6
     for wrong in (Window(2, 2, 2), Window(3, 2, 1), Window(3, 2, 2, before=1), Window(3, 3, 2), Window(5, 2)):
-        node = replace(network.nodes[0], readings=((wrong,),))
+        node = network.nodes[0]._replace(readings=((wrong,),))
         with pytest.raises(AssertionError):
             check(replace(network, nodes=(node,)), seen, exact=True, random=Random(0))
 

@@ -264,7 +264,7 @@ def test_a_wrong_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = case.network()
     assert (compare(case), compare_positions(case)) == ("same", "same")
     for changed in ({"output": (1, 5)}, {"readings": ((Window(3, 2, before=1),),)}):
-        node = replace(right.nodes[0], **changed)
+        node = right.nodes[0]._replace(**changed)
         monkeypatch.setattr(Case, "network", lambda *_, node=node: replace(right, nodes=(node,)))
         words = compare(case), compare_positions(case)
         assert words[0].startswith("Shapes (1, 4)") == ("output" in changed)
