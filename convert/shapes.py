@@ -5,8 +5,7 @@ the shape that onnx's own inference gives it, with a note; what such a node read
 receptive fields behind it. Nodes that compute constants or shapes are no layers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -119,10 +118,6 @@ def _fixed(info: ValueInfoProto, size: Sequence[int] | None, batch: int | None) 
     return tuple(fixed)
 
 
-# All of a row but what it has for each axis: the readings of each operand, and the positions.
-_Row = tuple[Callable[..., Row], tuple[tuple[Read, ...], ...], tuple[int, ...]]
-
-
 class _Walk:
     """The graph walked from its input, with every axis of the input followed; unused ones are dropped at the end."""
 
@@ -136,7 +131,7 @@ class _Walk:
         self.dims: dict[str, Dims] = {name: start}
         self.sources: dict[str, int] = {name: INPUT}
         self.unknown: set[str] = set()  # values whose shape nobody knows
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []  # with an entry for every axis
         self.used: set[int] = set()
         self._inferred: Mapping[str, ValueInfoProto] | None = None
         weights = model.initializers()
@@ -176,8 +171,8 @@ class _Walk:
             return tuple([every[a] for a in axes])
 
         rows = [
-            row(readings=tuple(map(on_axes, readings)), sizes=on_axes(many))
-            for row, readings, many in self.rows
+            row._replace(readings=tuple(map(on_axes, row.readings)), sizes=on_axes(row.sizes))
+            for row in self.rows
         ]
         return Network(self.name, on_axes(self.shape[1:]), self.shape[1:], tuple(rows))
 
@@ -224,11 +219,12 @@ class _Walk:
             self.sources.update((o, len(self.rows)) for o in node.output if o)
         weights = self._weights(node)
         windows = found.windows
-        row = partial(
-            Row,
+        row = Row(
             name=name,
             kind=self.model.kind(node),
             sources=sources,
+            readings=readings,
+            sizes=positions(first, self.rank),
             output=self._sample([first[i] for i in order] if order else first) if found.outputs else (None,),
             kernel=tuple(w.kernel for w in windows),
             # (in, *window) -> (*window, in), where the source has channels last
@@ -242,7 +238,7 @@ class _Walk:
             weights=weights,
             notes=(*notes, *found.notes),
         )
-        self.rows.append((row, readings, positions(first, self.rank)))
+        self.rows.append(row)
 
     def _readings(self, operand: Dims, output: Dims, found: Found, inferred: bool) -> tuple[Read, ...]:
         """What the output reads of one operand, on each axis of the input."""
