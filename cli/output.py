@@ -36,9 +36,8 @@ def escape(text: object) -> str:
             character if character.isprintable() else _spelled(ord(character)) for character in line
         )
     line = line.replace("##[", "\\x23#[")  # Azure Pipelines and GitHub, anywhere in a line
-    blank = len(line) - len(line.lstrip())
-    if line.startswith("::", blank):  # GitHub, at the start of a line
-        line = f"{line[:blank]}\\x3a{line[blank + 1 :]}"
+    if line.lstrip().startswith("::"):  # GitHub, at the start of a line
+        line = line.replace(":", "\\x3a", 1)
     return line
 
 
