@@ -86,12 +86,12 @@ def data_size(tensor: TensorProto, where: str) -> int:
     if row is None:
         raise FileError(f"{where}: data type {tensor.data_type} is not known")
     dims = list(tensor.dims)
-    if any(dim < 0 for dim in dims):
+    if min(dims, default=0) < 0:
         raise FileError(f"{where}: a dimension must not be negative, but dims are {dims}")
     if len(dims) > MAX_RANK:
         raise FileError(f"{where}: at most {MAX_RANK} dimensions are supported, but it has {len(dims)}")
     # Zeros are left out of this product: numpy refuses such a shape too, although it holds nothing.
-    if prod(dim or 1 for dim in dims) * max(row.bits, 8) // 8 > MAX_BYTES:
+    if prod(filter(None, dims)) * max(row.bits, 8) // 8 > MAX_BYTES:
         raise FileError(f"{where}: dims {dims} overflow 64 bits")
     return int(prod(dims) * row.bits + 7) // 8
 
@@ -116,7 +116,7 @@ def check_data(tensor: TensorProto, where: str, outside: int | None = None) -> i
         raise FileError(f"{where}: data must be in one place, but it has {' and '.join(places)}")
     for place, length in places.items():
         _check_amount(tensor, where, place, length, size)
-    if prod(tensor.dims) and not places:
+    if not places and prod(tensor.dims):
         raise FileError(
             f"{where}: it has no data, but dims {list(tensor.dims)} ask for {prod(tensor.dims)} elements"
         )
