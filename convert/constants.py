@@ -9,10 +9,10 @@ reference implementation, on small values only, so that a file cannot ask for me
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .errors import FileError
 from .model import Array, Model
@@ -31,6 +31,13 @@ class NotComputed(FileError):  # noqa: N818 - a limit of this library, not a fau
 
     It has too many elements, or its operator's output may be of any size, or onnx's reference does not compute it.
     """
+
+
+class TensorType(NamedTuple):
+    """What is known of a tensor without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -66,7 +73,6 @@ class Constants:
         self._known: dict[str, Array] = {}
         inputs = {i.name for i in model.proto.graph.input}
         self._variable = inputs - set(self._tensors)
-        self._open: set[str] = set()
         self._batch = 0
         self._of_batch: set[str] = set()
 
@@ -103,6 +109,24 @@ class Constants:
             name = self._producers[name].input[0]
         return name
 
+    def type_of(self, name: str) -> TensorType:
+        """Return the type of ``value(name)``: of what is stored, or one number everywhere, without its numbers.
+
+        Raises what ``value`` raises.
+        """
+        if name not in self._known:
+            if name in self._tensors:
+                tensor = self._tensors[name]
+                return TensorType(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+            node = self._producers.get(name)
+            if node is not None and node.op_type == "ConstantOfShape" and not node.domain:
+                fill = attributes(node).get("value")
+                kind = TensorProto.FLOAT if fill is None else fill.data_type
+                shape = _filled_shape(node, self._operands(node))
+                return TensorType(shape, helper.tensor_dtype_to_np_dtype(kind))
+        value = self.value(name)
+        return TensorType(value.shape, value.dtype)
+
     def value(self, name: str) -> Array:
         """Return the value called ``name``: a view of the mapped file wherever no arithmetic is needed.
 
@@ -116,8 +140,6 @@ class Constants:
             return self._known[name]
         if name in self._variable or name not in self._producers:
             raise KeyError(name)
-        if name in self._open:
-            raise FileError("a graph must not have cycles: the value depends on itself", layer=name)
         node = self._producers[name]
         if all(not o or o in self._known or o in self._tensors for o in node.input):
             self._compute(node)
@@ -156,7 +178,7 @@ class Constants:
         if subgraphs(node) or node.domain not in ("", "ai.onnx"):
             self._variable.update(node.output)
             raise KeyError(node.output[0])
-        operands = [self.value(i) if i else None for i in node.input]
+        operands = self._operands(node)
         view = _VIEWS.get(node.op_type)
         values = [view(node, operands)] if view else self._run(node, operands)
         for name, value in zip(node.output, values, strict=False):
@@ -164,6 +186,9 @@ class Constants:
                 self._known[name] = value
                 if not self._of_batch.isdisjoint(node.input):
                     self._mark(name)
+
+    def _operands(self, node: NodeProto) -> list[Array | None]:
+        return [self.value(i) if i else None for i in node.input]
 
     def _run(self, node: NodeProto, operands: list[Array | None]) -> list[Array]:
         """Compute a node that does arithmetic, with onnx's reference implementation of it."""
@@ -239,13 +264,18 @@ def _transpose(node: NodeProto, operands: list[Array | None]) -> Array:
     return data.transpose(perm)
 
 
-def _constant_of_shape(node: NodeProto, operands: list[Array | None]) -> Array:
-    shape = [int(n) for n in _operand(operands, 0)]
-    fill = attributes(node).get("value")
-    element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
+def _filled_shape(node: NodeProto, operands: list[Array | None]) -> tuple[int, ...]:
+    shape = [int(n) for n in _operand(operands, 0).tolist()]
     if min(shape, default=0) < 0 or prod(shape) > 1 << 40:
         raise FileError(f"ConstantOfShape asks for shape {shape}", layer=node.name or node.output[0])
-    return np.broadcast_to(element.reshape(()), shape)  # one element in memory, whatever the shape
+    return tuple(shape)
+
+
+def _constant_of_shape(node: NodeProto, operands: list[Array | None]) -> Array:
+    fill = attributes(node).get("value")
+    element = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
+    # one element in memory, whatever the shape
+    return np.broadcast_to(element.reshape(()), _filled_shape(node, operands))
 
 
 def _cast(node: NodeProto, operands: list[Array | None]) -> Array:

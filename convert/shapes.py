@@ -278,11 +278,12 @@ class _Walk:
         for name in node.input:
             if name and name not in self.dims:
                 try:
-                    array = self.constants.value(name)
+                    shape, dtype = self.constants.type_of(name)
                 except (KeyError, NotComputed):
                     continue
-                if array.dtype.kind not in "iub" and (array.size > 1 or weighty):
-                    found[self.constants.origin(name)] = array.size
+                size = prod(shape)
+                if dtype.kind not in "iub" and (size > 1 or weighty):
+                    found[self.constants.origin(name)] = size
         return found
 
     def _from_inference(self, node: Any, names: Sequence[str]) -> Found:

@@ -63,10 +63,12 @@ class Node:
         name = self.proto.input[index]
         if name in self.dims:
             return self.dims[name]
-        array = self.constant(index)
-        if array is None:
+        if not name:
             raise NoRule
-        return fresh(array.shape)
+        try:
+            return fresh(self.constants.type_of(name).shape)
+        except (KeyError, NotComputed):
+            raise NoRule from None
 
     @cached_property
     def attributes(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from dense2conv.convert.errors import FileError, RequestError
 from dense2conv.convert.model import Model
@@ -40,6 +40,25 @@ def test_parameters_are_the_stored_numbers():
     stored = sum(array.size for array in net.tensors.values())
     assert [r["parameters"] for r in rows["layers"]] == [6 * 2 * 9 + 6, 24, 6, 0, 5 * 6 * 7 * 6 + 5]
     assert rows["totals"]["parameters"] == stored
+
+
+@pytest.mark.parametrize(
+    ("kind", "counted"), [(None, 48), (FLOAT, 48), (TensorProto.BFLOAT16, 48), (TensorProto.INT64, 0)]
+)
+def test_a_weight_that_is_one_number_everywhere(kind, counted):
+    """Numbers of a floating type are stored ones; without a value ConstantOfShape fills with 0 as a float."""
+    net = Net((1, 16))
+    fill = {} if kind is None else {"value": helper.make_tensor("v", kind, [1], [2])}
+    net("MatMul", "x", net("ConstantOfShape", net.integers(16, 3), **fill))
+    (node,) = network(net).nodes
+    assert (node.output, node.parameters, node.macs) == ((3,), counted, 48)
+
+
+@pytest.mark.parametrize("shape", [(16, -3), (1 << 30, 1 << 30)])
+def test_a_filled_weight_that_cannot_be(shape):
+    net = Net((1, 16))
+    net("MatMul", "x", net("ConstantOfShape", net.integers(*shape)))
+    assert refused(FileError, net).message == f"ConstantOfShape asks for shape {[*shape]}"
 
 
 @pytest.mark.parametrize("through", ["", "Identity", "Transpose", "Cast", "Reshape"])
