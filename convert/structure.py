@@ -65,15 +65,13 @@ def _check_nodes(nodes: Iterable[NodeProto], place: str) -> None:
 
 def _check_attribute(attribute: AttributeProto, where: str, layer: str) -> None:
     """Refuse unsound tensors and graphs in one attribute, whatever type it says it has."""
-    sparse_tensors = list(attribute.sparse_tensors)
-    if attribute.HasField("sparse_tensor"):
-        sparse_tensors.append(attribute.sparse_tensor)
-    tensors = list(attribute.tensors)
-    if attribute.HasField("t"):
-        tensors.append(attribute.t)
-    graphs = list(attribute.graphs)
-    if attribute.HasField("g"):
-        graphs.append(attribute.g)
+    sparse_tensors = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    tensors = [attribute.t] if attribute.HasField("t") else []
+    graphs = [attribute.g] if attribute.HasField("g") else []
+    if attribute.sparse_tensors or attribute.tensors or attribute.graphs:  # rare; going over nothing costs
+        sparse_tensors += attribute.sparse_tensors
+        tensors += attribute.tensors
+        graphs += attribute.graphs
     for tensor in (
         *tensors,
         *(part for sparse in sparse_tensors for part in (sparse.values, sparse.indices)),
