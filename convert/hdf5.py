@@ -68,7 +68,7 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
         prefix, group, depth = waiting.pop(0)
         for name in group:
             path = f"{prefix}{name}"
-            item = _hard_linked(group, name, path)
+            item = _hard_linked(group, name)
             if isinstance(item, h5py.Dataset):
                 yield path, item
             elif isinstance(item, h5py.Group) and item.id not in seen:  # hard links may form cycles
@@ -88,18 +88,25 @@ def item_at(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
     """What lies at ``path`` under ``group``, None where nothing does; raises as ``dataset_at`` does."""
     item: Any = group
     for name in path.strip("/").split("/"):
-        if not isinstance(item, h5py.Group) or name in ("", ".") or item.get(name, getlink=True) is None:
+        known = isinstance(item, h5py.Group) and name not in ("", ".")
+        if not known or not item.id.links.exists(_encoded(name)):
             return None
-        item = _hard_linked(item, name, path)
+        item = _hard_linked(item, name)
     return item
 
 
-def _hard_linked(group: h5py.Group, name: str, path: str) -> Any:
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
+def _hard_linked(group: h5py.Group, name: str) -> Any:
+    if group.id.links.get_info(_encoded(name)).type != h5py.h5l.TYPE_HARD:
+        link = group.get(name, getlink=True)
         target = " to " + repr(getattr(link, "filename", None) or getattr(link, "path", "?"))
+        path = f"{group.name}/{name}".strip("/")
         raise FileError(f"only hard links are followed, but {path!r} is a {type(link).__name__}{target}")
     return group[name]
+
+
+def _encoded(name: str) -> bytes:
+    """A link's name as h5py encodes it."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def check_dataset(dataset: h5py.Dataset, path: str) -> None:
@@ -132,7 +139,7 @@ def check_stored(dataset: h5py.Dataset, path: str) -> None:
             )
     declared = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     stored = dataset.id.get_storage_size()
-    if stored > dataset.file.id.get_filesize():
+    if stored > h5py.h5i.get_file_id(dataset.id).get_filesize():
         raise FileError(f"{path!r} claims more bytes than the file has: {stored}")
     most = stored * _BEST_DEFLATE if h5py.h5z.FILTER_DEFLATE in filters else stored
     if declared > most:

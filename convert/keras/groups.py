@@ -117,10 +117,11 @@ def check_needless(layer: Layer, missing: str) -> None:
         )
 
 
-def _arrays(root: h5py.Group, group: str, names: Iterable[str], source: Slice) -> Iterator[Stored]:
-    for name in names:
-        path = f"{root.name}/{group}/{name}".lstrip("/")
-        dataset = item_at(root, f"{group}/{name}")
+def _arrays(root: h5py.Group, name: str, weights: Iterable[str], source: Slice) -> Iterator[Stored]:
+    group = item_at(root, name)
+    for weight in weights:
+        path = f"{root.name}/{name}/{weight}".lstrip("/")
+        dataset = item_at(group, weight)
         if not isinstance(dataset, h5py.Dataset):
             raise FileError(f"the file lists the weight {path!r}, but has no such dataset")
         yield stored(dataset, path, source)

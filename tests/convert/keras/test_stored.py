@@ -197,9 +197,9 @@ def no_array(file, place):
 
 REFUSED = [
     (external_storage, f"that of '{PLACE}' is in '/etc/passwd'"),
-    (external_link, "'fc/fc/kernel:0' is a ExternalLink to 'other.h5'"),
-    (external_link_above, "'fc/fc/kernel:0' is a ExternalLink to 'other.h5'"),
-    (soft_link, "'fc/fc/kernel:0' is a SoftLink to '/model_weights/spare'"),
+    (external_link, f"'{PLACE}' is a ExternalLink to 'other.h5'"),
+    (external_link_above, "'model_weights/fc/fc' is a ExternalLink to 'other.h5'"),
+    (soft_link, f"'{PLACE}' is a SoftLink to '/model_weights/spare'"),
     (virtual, f"'{PLACE}' is a virtual dataset"),
     (virtual_source_missing, f"'{PLACE}' is a virtual dataset"),
     (never_written, f"'{PLACE}' declares 12288 bytes"),
