@@ -160,7 +160,9 @@ def read_dataset(dataset: h5py.Dataset, path: str) -> Array:
 def read_checked(dataset: h5py.Dataset) -> Array:
     """The values of a dataset that is known to be stored in full, read in slabs of whole chunks."""
     array = np.empty(dataset.shape, dataset.dtype)
-    if not array.shape or not array.size:
+    if not array.size:  # there is nothing to read, on which old h5py (3.9) fails
+        return array
+    if not array.shape:
         dataset.read_direct(array)
         return array
     rows = max(1, _SLAB // max(1, array.nbytes // array.shape[0]))
