@@ -6,7 +6,7 @@ from ..emit import Value
 from ..step import Step
 
 
-def _pairs(step: Step, given: Any, rank: int) -> list[tuple[int, int]]:
+def edges(step: Step, given: Any, rank: int) -> list[tuple[int, int]]:
     """``(before, after)`` for each axis, from any of the forms that Keras has had for it.
 
     One number for all; one an axis; a pair an axis; Keras 1: ``(top, bottom, left, right)``, or by name.
@@ -34,7 +34,7 @@ def _pairs(step: Step, given: Any, rank: int) -> list[tuple[int, int]]:
 def zero_padding(step: Step) -> Value:
     """ZeroPadding1D, 2D, 3D."""
     name, channels, space = step.channels_first()
-    pairs = _pairs(step, step.argument("padding", 1), len(space))
+    pairs = edges(step, step.argument("padding", 1), len(space))
     pads = [0, 0, *(before for before, _ in pairs), 0, 0, *(after for _, after in pairs)]
     made = step.emit("Pad", [name, step.graph.integers(pads)])
     sizes = [None if n is None else n + sum(pair) for n, pair in zip(space, pairs, strict=True)]
@@ -44,7 +44,7 @@ def zero_padding(step: Step) -> Value:
 def crop(step: Step) -> Value:
     """Cropping1D, 2D, 3D."""
     name, channels, space = step.channels_first()
-    pairs = _pairs(step, step.argument("cropping"), len(space))
+    pairs = edges(step, step.argument("cropping"), len(space))
     sizes = [None if n is None else n - sum(pair) for n, pair in zip(space, pairs, strict=True)]
     if any(n is not None and n < 1 for n in sizes):
         raise step.refusal(f"nothing is left: {pairs} is cut from {list(space)}")
