@@ -5,16 +5,47 @@ A file is opened (``files``), its configuration becomes a network (``architectur
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..errors import RequestError
 from ..model import Model
 from .architecture import read_network
 from .files import open_file
-from .network import Origin
+from .network import Network, Origin
 from .step import Activation
-from .translation import translate
+from .translation import Arrays, translate
 
-__all__ = ["open_keras"]
+__all__ = ["KerasNetwork", "open_keras", "read_keras"]
+
+
+@dataclass(frozen=True)
+class KerasNetwork:
+    """What a Keras file holds, and what was decided about it: the arguments of ``translate``."""
+
+    network: Network
+    arrays: Arrays
+    origin: Origin
+    flip: bool | None
+    activations: Mapping[str, Activation]
+
+
+def read_keras(
+    path: str,
+    *,
+    config: str | None = None,
+    flip: bool | None = None,
+    activations: Mapping[str, Activation] | None = None,
+) -> KerasNetwork:
+    """The Keras file ``path`` as it is, not translated; arguments and errors are those of ``open_keras``."""
+    custom = activations or {}
+    _check_activations(custom)
+    with open_file(path, config, flip=flip) as file:
+        network = read_network(file.config, file.origin)
+        arrays = {
+            place: [(stored.name, stored.array()) for stored in of_layer]
+            for place, of_layer in file.arrays(network).items()
+        }
+        return KerasNetwork(network, arrays, file.origin, flip, custom)
 
 
 def open_keras(
@@ -25,17 +56,11 @@ def open_keras(
     activations: Mapping[str, Activation] | None = None,
 ) -> Model:
     """The Keras file ``path`` as an ONNX model, as ``networks.open_network`` says."""
-    custom = activations or {}
-    _check_activations(custom)
-    with open_file(path, config, flip=flip) as file:
-        network = read_network(file.config, file.origin)
-        arrays = {
-            place: [(stored.name, stored.array()) for stored in of_layer]
-            for place, of_layer in file.arrays(network).items()
-        }
-        model = translate(
-            network, arrays, file.origin, flip=flip, activations=custom, notes=_notes(file.origin, flip)
-        )
+    read = read_keras(path, config=config, flip=flip, activations=activations)
+    model = translate(
+        read.network, read.arrays, read.origin, flip=flip, activations=read.activations,
+        notes=_notes(read.origin, flip),
+    )  # fmt: skip
     model.path = path
     return model
 

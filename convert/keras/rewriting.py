@@ -31,14 +31,19 @@ def rewritten(
     shape: Sequence[int],
     spatial_axes: Sequence[int],
     stride: Sequence[int],
+    size: Sequence[int | None] | None = None,
+    batch: int | None = None,
 ) -> Written:
     """The map of ``network``, which has one input.
 
     ``shape``: the input's on the patch, without the batch; ``spatial_axes``: which of its axes slide, the batch
-    counted; ``stride``: of the map in pixels, one number for each of them. Raises ``FileError``, which names the
-    layer, for what a map in Keras cannot hold.
+    counted; ``stride``: of the map in pixels, one number for each of them. ``size`` and ``batch`` fix the map's
+    input, else it stays free. Raises ``FileError``, which names the layer, for what a map in Keras cannot hold.
     """
-    return _Rewriting(arrays, options, tuple(stride)).map(network, shape, spatial_axes)
+    rewriting = _Rewriting(arrays, options, tuple(stride))
+    sizes = dict(zip(spatial_axes, size or [None] * len(spatial_axes), strict=True))
+    given = [batch, *(sizes.get(axis, n) for axis, n in enumerate(shape, 1))]
+    return rewriting.map(network, shape, [axis - 1 for axis in spatial_axes], given)
 
 
 class _Rewriting:
@@ -50,16 +55,17 @@ class _Rewriting:
         self.arrays, self.options, self.stride = arrays, options, stride
         self.draft = Draft(set())
 
-    def map(self, network: Network, shape: Sequence[int], spatial_axes: Sequence[int]) -> Written:
+    def map(
+        self, network: Network, shape: Sequence[int], space: Sequence[int], given: Sequence[int | None]
+    ) -> Written:
+        """The map; ``space`` as in ``Scanned``, ``given`` is its input's shape with the batch."""
         if len(network.inputs) != 1:
             raise FileError(f"a map in Keras has one input, but the network has {len(network.inputs)}")
         self.draft.reserved = {call.layer.name for call in network.calls}
-        space = tuple(axis - 1 for axis in spatial_axes)
-        value = Scanned(Tensor(0), tuple(shape), space, (Fraction(1),) * len(space))
-        given = network.calls[network.inputs[0].call].layer
-        free = [None, *(None if axis in space else size for axis, size in enumerate(shape))]
-        layer = Layer("InputLayer", given.name, {**given.config, "batch_shape": free})
-        value = self.draft.add(layer, [], value, owner=(given.name,), keeps_name=True)
+        value = Scanned(Tensor(0), tuple(shape), tuple(space), (Fraction(1),) * len(space))
+        old = network.calls[network.inputs[0].call].layer
+        layer = Layer("InputLayer", old.name, {**old.config, "batch_shape": list(given)})
+        value = self.draft.add(layer, [], value, owner=(old.name,), keeps_name=True)
         outputs = []
         for tensor, found in zip(network.outputs, self._run(network, [value], ()), strict=True):
             outputs.append(self._output(network.calls[tensor.call].layer, found))

@@ -44,14 +44,21 @@ def translate(
     activations by the names of custom ones. Raises ``FileError``, which names the layer, for a layer or an argument
     that is not supported, and for arrays that do not fit.
     """
+    options = options_of(network, origin, flip, activations or {})
+    return _Translation(arrays, options).model(network, notes)
+
+
+def options_of(
+    network: Network, origin: Origin, flip: bool | None, activations: Mapping[str, Activation]
+) -> Options:
+    """What holds for all layers of a network; arguments as in ``translate``."""
     stated = [layer.config.get("data_format") for _, layer in leaves(network)]
-    options = Options(
+    return Options(
         origin,
         next((word for word in stated if word in ("channels_first", "channels_last")), "channels_last"),
-        activations or {},
+        activations,
         origin.theano if flip is None else flip,
     )
-    return _Translation(arrays, options).model(network, notes)
 
 
 class _Translation:
