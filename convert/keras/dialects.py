@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import FileError
 from .draft import Written
 from .network import Layer, Origin, Tensor
 
@@ -61,10 +60,7 @@ def keras3(origin: Origin) -> Dialect:
 
 
 def configuration(written: Written, origin: Origin, dialect: Dialect) -> dict[str, Any]:
-    """The configuration ``{"class_name": "Functional", "config": ..}`` of a network that ``origin`` was read from.
-
-    Raises ``FileError`` for what the dialect has no word for.
-    """
+    """The configuration ``{"class_name": "Functional", "config": ..}`` of a network that ``origin`` was read from."""
     nodes = _nodes(written, dialect)
     layers = []
     for layer in written.network.layers:
@@ -138,13 +134,15 @@ def _layer(layer: Layer, origin: Origin, dialect: Dialect) -> tuple[str, dict[st
     config.setdefault("trainable", True)
     if kind.startswith(("Depthwise", "Separable")):
         config.pop("groups", None)  # Keras 2.15 writes it, and Keras 3 does not know it
+    if dialect.major < 3 and "dtype" in config:
+        config["dtype"] = _type(config["dtype"])
     if origin.major == dialect.major:
         return kind, config
     training = () if origin.major == 1 else _TRAINING
     config = {key: value for key, value in config.items() if key in _SHARED or key.endswith(training)}
     if kind == "GaussianNoise" and "sigma" in layer.config:  # Keras 1
         config["stddev"] = layer.config["sigma"]
-    return (kind, config) if dialect.major < 3 else _in_keras3(kind, config, layer.name)
+    return (kind, config) if dialect.major < 3 else _in_keras3(kind, config)
 
 
 def _input_type(layer: Layer) -> Any:
@@ -152,7 +150,7 @@ def _input_type(layer: Layer) -> Any:
     return given if isinstance(given, str) else "float32"
 
 
-def _in_keras3(kind: str, config: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+def _in_keras3(kind: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Arguments of Keras 2 in the words of Keras 3."""
     for key, value in config.items():
         if key.endswith("_initializer") and isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
@@ -163,7 +161,7 @@ def _in_keras3(kind: str, config: dict[str, Any], name: str) -> tuple[str, dict[
     if "dtype" in config:
         config["dtype"] = _policy(config["dtype"])
     if "activation" in config:
-        config["activation"] = _activation(config["activation"], name)
+        config["activation"] = _activation(config["activation"])
     if kind == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
     if kind == "ThresholdedReLU":
@@ -173,20 +171,19 @@ def _in_keras3(kind: str, config: dict[str, Any], name: str) -> tuple[str, dict[
 
 def _policy(given: Any) -> Any:
     """A layer's dtype: a type's name or a policy, as Keras 3's policy."""
-    name = given["config"]["name"] if isinstance(given, Mapping) else given
-    return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
+    config = {"name": _type(given)}
+    return {"module": "keras", "class_name": "DTypePolicy", "config": config, "registered_name": None}
 
 
-def _activation(given: Any, name: str) -> Any:
-    """An activation of Keras 2 for Keras 3. Raises ``FileError`` for one that has become another function."""
+def _type(given: Any) -> Any:
+    """A type or policy by its name, which every Keras 2 and 3 can read; 3 cannot read a policy of 2."""
+    return given["config"]["name"] if isinstance(given, Mapping) else given
+
+
+def _activation(given: Any) -> Any:
+    """An activation of Keras 2 for Keras 3: a name, or a layer."""
     if isinstance(given, Mapping) and given.get("class_name") != "function":
-        kind, config = _in_keras3(str(given.get("class_name")), dict(given.get("config") or {}), name)
+        kind, config = _in_keras3(str(given.get("class_name")), dict(given.get("config") or {}))
         return {"module": "keras.layers", "class_name": kind, "config": config, "registered_name": None}
     word = given["config"] if isinstance(given, Mapping) else given
-    if word == "hard_sigmoid":
-        raise FileError(
-            "a map in Keras 3: hard_sigmoid was 0.2 x + 0.5 before, and is x / 6 + 0.5 there",
-            layer=name,
-            hint="write the map as .h5, which is for Keras 2",
-        )
     return word.removesuffix("_v2") if isinstance(word, str) else word

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..model import Array
-from .network import Call, Layer, Network, Path, Tensor
+from .layer_order import keras_order
+from .network import Call, Layer, Network, Path, Tensor, tensors
 from .scanned import Scanned
 
 Arrays = Mapping[Path, Sequence[Array]]
@@ -79,11 +80,11 @@ class Draft:
         return name
 
     def finished(self, name: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> Written:
-        """The network, without the layers that no output depends on."""
+        """The network, without the layers that no output depends on, with the others in Keras's order."""
         needed = {tensor.call for tensor in (*inputs, *outputs)}
         for number in range(len(self.calls) - 1, -1, -1):
             if number in needed:
-                needed |= {tensor.call for tensor in _read(self.calls[number])}
+                needed |= {tensor.call for tensor in tensors(self.calls[number].arguments)}
         order = sorted(needed)
         place = {old: new for new, old in enumerate(order)}
 
@@ -93,16 +94,12 @@ class Draft:
         calls = tuple(Call(self.calls[i].layer, _moved(self.calls[i].arguments, place)) for i in order)
         kept = {call.layer.name for call in calls}
         layers = tuple(layer for layer in self.layers if layer.name in kept)
+        network = Network(name, layers, calls, tuple(map(moved, inputs)), tuple(map(moved, outputs)))
         return Written(
-            Network(name, layers, calls, tuple(map(moved, inputs)), tuple(map(moved, outputs))),
+            replace(network, layers=keras_order(network)),
             {path: arrays for path, arrays in self.arrays.items() if path[0] in kept},
             tuple(self.shapes[i] for i in order),
         )
-
-
-def _read(call: Call) -> Iterable[Tensor]:
-    for argument in call.arguments:
-        yield from argument if isinstance(argument, list) else [argument]
 
 
 def _moved(arguments: tuple[Any, ...], place: Mapping[int, int]) -> tuple[Any, ...]:

@@ -82,6 +82,26 @@ class Turn:
         ``role`` tells it from the other layers that stand for the same one, and ends its name; ``variant`` says
         what its arrays depend on beside the layer.
         """
+        if self.read.options.origin.major > 2 or activation_name(config.get("activation")) != "hard_sigmoid":
+            return self._add(kind, config, inputs, result, arrays, role, variant)
+        # 0.2 x + 0.5 up to Keras 2, x / 6 + 0.5 in Keras 3, which would read it so from a file of Keras 2, too.
+        made = inputs[0]
+        if kind != "Activation":
+            plain = {**config, "activation": "linear"}
+            made = self._add(kind, plain, inputs, result, arrays, f"{role}linear", variant)
+        made = self._add("Rescaling", {"scale": 0.2, "offset": 0.5}, [made], made, (), f"{role}fifth", variant)
+        return self._add("ReLU", {"max_value": 1.0}, [made], made, (), role, variant)
+
+    def _add(
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        inputs: Sequence[Scanned],
+        result: Scanned,
+        arrays: Sequence[Array],
+        role: str,
+        variant: Hashable,
+    ) -> Scanned:
         given = {key: value for key, value in self.layer.config.items() if key in COMMON}
         inner = len(self.path) > 1
         name = "_".join(self.path) if inner and self.layer.name in self.draft.reserved else self.layer.name
@@ -138,6 +158,14 @@ class Turn:
     def at_stride(self) -> tuple[Fraction, ...]:
         """The map's stride as a ``jump``."""
         return tuple(map(Fraction, self.stride))
+
+
+def activation_name(activation: Any) -> Any:
+    """The name of an activation, which may be a dictionary."""
+    if isinstance(activation, Mapping):
+        inner = activation.get("config")
+        return inner if isinstance(inner, str) else activation.get("class_name")
+    return activation
 
 
 def _x(sizes: Sequence[int]) -> str:

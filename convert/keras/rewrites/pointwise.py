@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..scanned import Scanned
-from ..turn import Turn
+from ..turn import Turn, activation_name
 
 _SOFTMAX = ("softmax", "softmax_v2", "log_softmax", "log_softmax_v2", "Softmax")
 
@@ -22,9 +22,7 @@ def is_softmax(turn: Turn, given: Any) -> bool:
 
 def _function(turn: Turn, given: Any) -> Any:
     """The name of an activation."""
-    if isinstance(given, Mapping):
-        inner = given.get("config")
-        given = inner if isinstance(inner, str) else given.get("class_name")
+    given = activation_name(given)
     return turn.read.options.activations.get(given, (given,))[0] if isinstance(given, str) else given
 
 
