@@ -17,6 +17,7 @@ from .output import VERBOSITY, check_reports, in_words, say, show, write_reports
 if TYPE_CHECKING:
     from ..convert.conversion import Conversion
     from ..convert.evidence import Report
+    from ..convert.model import Model
 
 
 @click.command("convert")
@@ -53,10 +54,11 @@ def command(
     """Rewrite the patch classifier IN as one network OUT that scans any larger input.
 
     Says what became what and how exact the map is, and proves it by running both networks in ONNX Runtime, before
-    OUT appears.
+    OUT appears. An OUT that ends in .h5 or .keras is a Keras network again, where IN is one.
 
     \b
     dense2conv convert classifier.onnx map.onnx
+    dense2conv convert classifier.h5 map.keras
     dense2conv convert *.onnx --output-dir maps
     """
     pairs = _pairs(files, output_dir, dry_run)
@@ -150,12 +152,13 @@ def _one(
     )
     if strict and conversion.exactness != EXACT:
         raise _inexact(conversion, source)
-    report = None
-    if not no_verify:
+
+    def prove(candidate: "Model") -> "Report":
         report = verify(
             model,
-            conversion.map,
+            candidate,
             patch=conversion.analysis.patch,
+            stride=conversion.stride,
             analysis=conversion.analysis,
             provider=provider,
             accept_border=True,
@@ -168,12 +171,27 @@ def _one(
                 file=source,
                 hint=_why_the_proof_failed(conversion, report),
             )
-    write_model(conversion.map, out, force=force, inputs=[source])
+        return report
+
+    if _is_keras(out):
+        from ..convert.keras.maps import write_keras_map
+
+        report = write_keras_map(
+            source, out, conversion, None if no_verify else prove, keras=keras, size=size, batch=batch, force=force
+        )
+    else:
+        report = None if no_verify else prove(conversion.map)
+        write_model(conversion.map, out, force=force, inputs=[source])
     at_work_on("")
     document = _document(source, out, conversion, report)
     if format != "json":
         _show(source, out, conversion, report, format)
     return document, 0
+
+
+def _is_keras(out: str) -> bool:
+    """Whether the map is to be a Keras file, which its name says."""
+    return out.lower().endswith((".h5", ".hdf5", ".keras"))
 
 
 def _why_the_proof_failed(conversion: "Conversion", report: "Report") -> str:
@@ -239,7 +257,8 @@ def _show(source: str, out: str, conversion: "Conversion", report: "Report | Non
         )
     if conversion.exactness == "border effect":
         size = tuple(10 * p for p in analysis.patch)
-        say(f"exact instead: dense2conv convert {source} {out} --method exact --force")
+        onnx = os.path.splitext(out)[0] + ".onnx" if _is_keras(out) else out  # noqa: PTH122 - kept as given
+        say(f"exact instead: dense2conv convert {source} {onnx} --method exact --force")
         for cost in (
             analysis.cost(size, conversion.stride, "conv"),
             analysis.cost(size, analysis.patch, "patches"),

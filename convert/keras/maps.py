@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from ..atomic import replacing
 from ..conversion import Conversion
 from ..errors import FileError, MachineError, RequestError
+from ..evidence import Report
 from ..model import Model
 from . import KerasNetwork, open_keras, read_keras
 from .dialects import KERAS2, configuration, keras3
@@ -19,7 +20,7 @@ from .rewriting import rewritten
 from .translation import options_of
 from .writing import write_h5, write_keras
 
-Prove = Callable[[Model], None]
+Prove = Callable[[Model], Report]
 """Looks at the written map, as it was opened again; raises where it is not what it must be."""
 
 
@@ -33,8 +34,8 @@ def write_keras_map(
     size: Sequence[int] | None = None,
     batch: int | None = None,
     force: bool = False,
-) -> None:
-    """Write the map of the Keras file ``source`` to ``out``: ``.keras``, or a legacy ``.h5``.
+) -> Report | None:
+    """Write the map of the Keras file ``source`` to ``out``: ``.keras``, or a legacy ``.h5``. Return the proof of it.
 
     ``conversion`` is that of the same file as an ONNX model, ``keras`` the options that it was opened with. A
     ``.keras`` is Keras 3's; a ``.h5`` is Keras 3's where ``source`` is, else Keras 2's.
@@ -59,8 +60,7 @@ def write_keras_map(
     write = write_keras if archive else write_h5
     with replacing(out, force=force, inputs=[source]) as file:
         write(file, config, written, dialect)
-        if prove is not None:
-            prove(_reopened(file, out, read.activations))
+        return None if prove is None else prove(_reopened(file, out, read.activations))
 
 
 def _rewritten(
@@ -91,7 +91,10 @@ def _reopened(file: BinaryIO, out: str, activations: Mapping[str, Any]) -> Model
     file.flush()
     path = f"/dev/fd/{file.fileno()}"
     if not Path(path).exists():
-        raise MachineError("the written map cannot be opened again: there is no /dev/fd", hint="--no-verify")
+        raise MachineError(
+            "the written map cannot be opened again: this system has no /dev/fd",
+            hint="--no-verify writes the map without a proof",
+        )
     try:
         model = open_keras(path, activations=activations)
     except FileError as error:
