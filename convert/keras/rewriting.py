@@ -7,7 +7,6 @@ followed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..errors import FileError
 from ..model import Array
 from .draft import Draft, Written
 from .emit import Graph
+from .layers.wrappers import ALIKE
 from .network import Call, Layer, Network, Path, Tensor, tensors
 from .rewrites import REWRITES
 from .rewrites.windows import subsampled
@@ -62,7 +62,7 @@ class _Rewriting:
         if len(network.inputs) != 1:
             raise FileError(f"a map in Keras has one input, but the network has {len(network.inputs)}")
         self.draft.reserved = {call.layer.name for call in network.calls}
-        value = Scanned(Tensor(0), tuple(shape), tuple(space), (Fraction(1),) * len(space))
+        value = Scanned(Tensor(0), tuple(shape), tuple(space), (1,) * len(space))
         old = network.calls[network.inputs[0].call].layer
         layer = Layer("InputLayer", old.name, {**old.config, "batch_shape": list(given)})
         value = self.draft.add(layer, [], value, owner=(old.name,), keeps_name=True)
@@ -102,15 +102,17 @@ class _Rewriting:
 
     def _layer(self, call: Call, inputs: list[Scanned], path: Path, values: Mapping[Tensor, Scanned]) -> Scanned:
         turn = self._turn(call, path, inputs, values)
-        rule = REWRITES.get(call.layer.kind)
+        rule = REWRITES.get(turn.layer.kind)
         if rule is None:
-            raise turn.refusal(f"the layer {call.layer.kind} is not supported")
+            raise turn.refusal(f"the layer {turn.layer.kind} is not supported")
         return rule(turn)
 
     def _turn(
         self, call: Call, path: Path, inputs: Sequence[Scanned], values: Mapping[Tensor, Scanned]
     ) -> Turn:
         layer = call.layer
+        if layer.kind == "TimeDistributed" and layer.wrapped is not None and layer.wrapped.kind in ALIKE:
+            layer = replace(layer.wrapped, name=layer.name)  # does to each step what it does to all of them
         read = Step(layer, "/".join(path), [], (), {}, Graph(), self.options, iter(()))
         return Turn(
             layer,

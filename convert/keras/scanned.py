@@ -14,7 +14,6 @@ kernel of the convolution follows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import permutations
 from math import prod
 from typing import Any
@@ -38,7 +37,7 @@ class Scanned:
     tensor: Tensor
     shape: tuple[int, ...]
     space: tuple[int, ...]
-    jump: tuple[Fraction, ...]
+    jump: tuple[int, ...]
     order: Order | None = None
 
     @property

@@ -6,7 +6,6 @@ touched keeps its arguments as the file has them.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from ..errors import FileError
@@ -149,15 +148,10 @@ class Turn:
 
     def head_strides(self, value: Scanned) -> tuple[int, ...]:
         """The strides that give ``value`` the stride of the map. Raises ``FileError`` where that is between two."""
-        ratios = [Fraction(wanted) / jump for wanted, jump in zip(self.stride, value.jump, strict=True)]
-        if any(ratio.denominator > 1 for ratio in ratios):
-            jumps = "x".join(map(str, value.jump))
-            raise self.refusal(f"the map's stride {_x(self.stride)} is not a multiple of {jumps}")
-        return tuple(int(ratio) for ratio in ratios)
-
-    def at_stride(self) -> tuple[Fraction, ...]:
-        """The map's stride as a ``jump``."""
-        return tuple(map(Fraction, self.stride))
+        pairs = list(zip(self.stride, value.jump, strict=True))
+        if any(wanted % jump for wanted, jump in pairs):
+            raise self.refusal(f"the map's stride {_x(self.stride)} is not a multiple of {_x(value.jump)}")
+        return tuple(wanted // jump for wanted, jump in pairs)
 
 
 def activation_name(activation: Any) -> Any:

@@ -10,7 +10,7 @@ from ..emit import Value
 from ..step import Rule, Step
 
 # These treat each step by itself as they are.
-_ALIKE = frozenset(("Activation", "Dense", "Dropout", "ReLU", "LeakyReLU", "ELU", "Identity", "Rescaling"))
+ALIKE = frozenset(("Activation", "Dense", "Dropout", "ReLU", "LeakyReLU", "ELU", "Identity", "Rescaling"))
 
 
 def time_distributed(rules: Mapping[str, Rule]) -> Rule:
@@ -23,7 +23,7 @@ def time_distributed(rules: Mapping[str, Rule]) -> Rule:
             raise step.refusal(f"TimeDistributed of {kind!r} is not supported")
         value = step.input
         within = replace(step, layer=inner)
-        if inner.kind in _ALIKE:
+        if inner.kind in ALIKE:
             return rules[inner.kind](within)
         rest = [size for size in value.shape[2:] if size is not None]
         steps = value.shape[1]

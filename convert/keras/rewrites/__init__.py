@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping
 
+from ..layers import LAYERS
+from ..layers.views import dropped
 from ..turn import Rule
-from .dense import dense
+from .dense import dense, locally_connected
 from .merges import concatenate, merge
 from .operators import OPERATORS
-from .pointwise import activation, dropped, normalized, pointwise, prelu, rescaling, softmax_layer
+from .pointwise import activation, gone, noisy, normalized, pointwise, prelu, rescaling, softmax_layer
 from .views import flatten, permute, reshape
-from .windows import convolution, crop, global_pool, pool, up_sampling, zero_padding
+from .windows import convolution, crop, global_pool, pool, zero_padding
 
 REWRITES: Mapping[str, Rule] = {
     "Dense": dense,
+    **{f"LocallyConnected{rank}D": locally_connected for rank in (1, 2)},
     **{f"Conv{rank}D": convolution for rank in (1, 2, 3)},
     **{f"{which}Conv{rank}D": convolution for which in ("Depthwise", "Separable") for rank in (1, 2)},
     **{f"{which}Pooling{rank}D": pool for which in ("Max", "Average") for rank in (1, 2, 3)},
     **{f"Global{which}Pooling{rank}D": global_pool for which in ("Max", "Average") for rank in (1, 2, 3)},
     **{f"ZeroPadding{rank}D": zero_padding for rank in (1, 2, 3)},
     **{f"Cropping{rank}D": crop for rank in (1, 2, 3)},
-    **{f"UpSampling{rank}D": up_sampling for rank in (1, 2, 3)},
     "Flatten": flatten,
     "Reshape": reshape,
     "Permute": permute,
@@ -27,12 +29,13 @@ REWRITES: Mapping[str, Rule] = {
     **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU"), pointwise),
     "PReLU": prelu,
     "Rescaling": rescaling,
-    **dict.fromkeys(("BatchNormalization", "LayerNormalization", "Normalization"), normalized),
+    **dict.fromkeys(("BatchNormalization", "LayerNormalization", "RMSNormalization", "Normalization"), normalized),
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), merge),
     "Concatenate": concatenate,
+    **{kind: gone for kind, rule in LAYERS.items() if rule is dropped},
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
-         "GaussianNoise", "ActivityRegularization"), dropped,
+         "GaussianNoise", "ActivityRegularization"), noisy,
     ),
     **OPERATORS,
 }  # fmt: skip

@@ -17,6 +17,8 @@ def merge(turn: Turn) -> Scanned:
 def merge_as(turn: Turn, kind: str) -> Scanned:
     """The tensors merged by a layer of ``kind``, element by element."""
     first, *others = turn.inputs
+    if not others:
+        return first
     if all(_alike(first, other) and first.shape == other.shape for other in others):
         tensors = [replace(value, order=None) for value in turn.inputs]
         return replace(turn.add(kind, {}, tensors, tensors[0]), order=first.order)
@@ -29,6 +31,8 @@ def merge_as(turn: Turn, kind: str) -> Scanned:
 def concatenate(turn: Turn) -> Scanned:
     """Concatenate along the channels; feature maps of one size that were flattened before, too."""
     axis = turn.read.argument("axis", -1)
+    if len(turn.inputs) == 1:
+        return turn.inputs[0]
     if all(len(value.own_shape) == 1 for value in turn.inputs):
         return _vectors(turn)
     values = [turn.feature(value) for value in turn.inputs]

@@ -136,14 +136,19 @@ def _along(value: Scanned, size: int) -> tuple[int, ...]:
     return tuple(size if axis == value.channel else 1 for axis in range(len(value.shape)))
 
 
-def dropped(turn: Turn) -> Scanned:
-    """What acts in training only. It stays where it still fits: on a vector that was one in the patch network too."""
+def noisy(turn: Turn) -> Scanned:
+    """Dropout and noise, which act in training only. They stay where they still fit."""
     value = turn.value
-    if value.order is not None and turn.layer.kind not in _OF_ANY_RANK:
-        return value
+    changed: dict[str, Any] = {"noise_shape": None} if "noise_shape" in turn.layer.config else {}
+    if turn.layer.kind.startswith("Spatial"):
+        if value.order is not None or value.channel is None:  # it asks for a feature map
+            return value
+        if not turn.layer.kind.endswith("1D"):
+            changed["data_format"] = value.data_format
     tensor = replace(value, order=None)
-    changed = {"noise_shape": None} if "noise_shape" in turn.layer.config else {}
     return replace(turn.kept([tensor], tensor, changed), order=value.order)
 
 
-_OF_ANY_RANK = ("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization")
+def gone(turn: Turn) -> Scanned:
+    """What does nothing but to augment patches in training."""
+    return turn.value

@@ -92,7 +92,7 @@ def global_pool(turn: Turn) -> Scanned:
     config = {
         "pool_size": list(value.sizes), "strides": list(strides), "padding": "valid", "data_format": value.data_format,
     }  # fmt: skip
-    result = replace(value.resized([1] * len(value.space)), jump=turn.at_stride())
+    result = replace(value.resized([1] * len(value.space)), jump=turn.stride)
     pooled = turn.add(kind, config, [value], result)
     # (N, 1.., C) -> (N, C), unless keepdims
     keeps = bool(turn.read.argument("keepdims", False))
@@ -122,16 +122,6 @@ def crop(turn: Turn) -> Scanned:
     pairs = _pairs(turn, "cropping", len(value.space))
     sizes = [n - sum(pair) for n, pair in zip(value.sizes, pairs, strict=True)]
     return turn.kept([value], value.resized(sizes), _amounts("cropping", pairs, value))
-
-
-def up_sampling(turn: Turn) -> Scanned:
-    """UpSampling1D, 2D, 3D: each element several times."""
-    value = turn.windowed() if turn.layer.kind != "UpSampling1D" else turn.feature(turn.value)
-    factors = turn.read.sizes("size", len(value.space), 2)
-    sizes = [n * factor for n, factor in zip(value.sizes, factors, strict=True)]
-    jump = tuple(j / factor for j, factor in zip(value.jump, factors, strict=True))
-    changed = {"data_format": value.data_format} if turn.layer.kind != "UpSampling1D" else {}
-    return turn.kept([value], replace(value.resized(sizes), jump=jump), changed)
 
 
 def padded(turn: Turn, value: Scanned, windows: Sequence[Window]) -> Scanned:
