@@ -177,7 +177,14 @@ def _one(
         from ..convert.keras.maps import write_keras_map
 
         report = write_keras_map(
-            source, out, conversion, None if no_verify else prove, keras=keras, size=size, batch=batch, force=force
+            source,
+            out,
+            conversion,
+            None if no_verify else prove,
+            keras=keras,
+            size=size,
+            batch=batch,
+            force=force,
         )
     else:
         report = None if no_verify else prove(conversion.map)

@@ -32,6 +32,8 @@ _TRAINING = ("_initializer", "_regularizer", "_constraint")  # of Keras 2 and 3;
 # What only says of the first layer what its input is: a Functional network has an InputLayer for that.
 _INPUT = ("batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "input_dtype")
 
+_OF_CONVOLUTIONS = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -132,8 +134,8 @@ def _layer(layer: Layer, origin: Origin, dialect: Dialect) -> tuple[str, dict[st
         return layer.kind, {word: shape, "dtype": _input_type(layer), "sparse": False, "name": layer.name}
     kind, config = layer.kind, {key: value for key, value in layer.config.items() if key not in _INPUT}
     config.setdefault("trainable", True)
-    if kind.startswith(("Depthwise", "Separable")):
-        config.pop("groups", None)  # Keras 2.15 writes it, and Keras 3 does not know it
+    if kind.startswith(("Depthwise", "Separable")):  # Keras 2.15 writes a convolution's, too, and Keras 3 refuses them
+        config = {key: value for key, value in config.items() if key not in _OF_CONVOLUTIONS}
     if dialect.major < 3 and "dtype" in config:
         config["dtype"] = _type(config["dtype"])
     if origin.major == dialect.major:
@@ -153,7 +155,11 @@ def _input_type(layer: Layer) -> Any:
 def _in_keras3(kind: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Arguments of Keras 2 in the words of Keras 3."""
     for key, value in config.items():
-        if key.endswith("_initializer") and isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
+        if (
+            key.endswith("_initializer")
+            and isinstance(value, Mapping)
+            and isinstance(value.get("config"), Mapping)
+        ):
             inner = {k: v for k, v in value["config"].items() if k != "dtype"}  # the variable's type decides
             config[key] = {**value, "config": inner}
     if isinstance(config.get("axis"), list) and len(config["axis"]) == 1:

@@ -100,7 +100,9 @@ class _Rewriting:
             values.update({Tensor(number, index): value for index, value in enumerate(found)})
         return [values[tensor] for tensor in network.outputs]
 
-    def _layer(self, call: Call, inputs: list[Scanned], path: Path, values: Mapping[Tensor, Scanned]) -> Scanned:
+    def _layer(
+        self, call: Call, inputs: list[Scanned], path: Path, values: Mapping[Tensor, Scanned]
+    ) -> Scanned:
         turn = self._turn(call, path, inputs, values)
         rule = REWRITES.get(turn.layer.kind)
         if rule is None:

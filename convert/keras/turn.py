@@ -88,7 +88,9 @@ class Turn:
         if kind != "Activation":
             plain = {**config, "activation": "linear"}
             made = self._add(kind, plain, inputs, result, arrays, f"{role}linear", variant)
-        made = self._add("Rescaling", {"scale": 0.2, "offset": 0.5}, [made], made, (), f"{role}fifth", variant)
+        made = self._add(
+            "Rescaling", {"scale": 0.2, "offset": 0.5}, [made], made, (), f"{role}fifth", variant
+        )
         return self._add("ReLU", {"max_value": 1.0}, [made], made, (), role, variant)
 
     def _add(
@@ -104,7 +106,9 @@ class Turn:
         given = {key: value for key, value in self.layer.config.items() if key in COMMON}
         inner = len(self.path) > 1
         name = "_".join(self.path) if inner and self.layer.name in self.draft.reserved else self.layer.name
-        layer = Layer(kind, f"{name}_{role}" if role else name, {**given, **config}, wrapped=self.layer.wrapped)
+        layer = Layer(
+            kind, f"{name}_{role}" if role else name, {**given, **config}, wrapped=self.layer.wrapped
+        )
         owner = (self.path, role, variant)
         return self.draft.add(layer, inputs, result, arrays, owner=owner, keeps_name=not inner and not role)
 
@@ -143,7 +147,9 @@ class Turn:
         """
         value = self.feature(self.value)
         if value.channel is None or value.data_format != self.data_format:
-            raise self.refusal(f"{self.layer.kind} is {self.data_format}, but its input has the channels elsewhere")
+            raise self.refusal(
+                f"{self.layer.kind} is {self.data_format}, but its input has the channels elsewhere"
+            )
         return value
 
     def head_strides(self, value: Scanned) -> tuple[int, ...]:

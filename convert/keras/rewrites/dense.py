@@ -74,9 +74,13 @@ def locally_connected(turn: Turn) -> Scanned:
     filters = turn.read.integer("filters")
     out = [(n - k) // s + 1 for n, k, s in zip(value.sizes, kernel, strides, strict=True)]
     if prod(value.shape) * prod(out) * filters > _MOST_ELEMENTS:
-        raise turn.refusal(f"as a convolution it would have {prod(value.shape)}x{prod(out) * filters} weights")
+        raise turn.refusal(
+            f"as a convolution it would have {prod(value.shape)}x{prod(out) * filters} weights"
+        )
     if is_softmax(turn, turn.read.argument("activation", None)):
-        raise turn.refusal("a softmax in a locally connected layer is not supported", "make it a layer of its own")
+        raise turn.refusal(
+            "a softmax in a locally connected layer is not supported", "make it a layer of its own"
+        )
     whole = np.zeros((*value.shape, *out, filters), weights.dtype)
     for weight, place in zip(weights, product(*map(range, out)), strict=True):
         window = tuple(slice(p * s, p * s + k) for p, s, k in zip(place, strides, kernel, strict=True))

@@ -18,7 +18,9 @@ def _arithmetic(merge: str, factor: Callable[[float], tuple[float, float]]) -> R
         if len(turn.inputs) == 2 and merge:
             return merge_as(turn, merge)
         if len(given) != 2 or not isinstance(given[1], (int, float)) or isinstance(given[1], bool):
-            raise turn.refusal(f"{turn.layer.kind} is known with two tensors, or with a tensor and a number behind it")
+            raise turn.refusal(
+                f"{turn.layer.kind} is known with two tensors, or with a tensor and a number behind it"
+            )
         scale, offset = factor(float(given[1]))
         return function_as(turn, "Rescaling", {"scale": scale, "offset": offset})
 
@@ -46,5 +48,8 @@ OPERATORS: Mapping[str, Rule] = {
     "ops.Divide": _arithmetic("", lambda number: (1.0 / number, 0.0)),
     "ops.TrueDivide": _arithmetic("", lambda number: (1.0 / number, 0.0)),
     "ops.Reshape": _reshape,
-    **{f"ops.{name.capitalize()}": _function(name) for name in ("relu", "sigmoid", "tanh", "elu", "silu", "relu6")},
+    **{
+        f"ops.{name.capitalize()}": _function(name)
+        for name in ("relu", "sigmoid", "tanh", "elu", "silu", "relu6")
+    },
 }

@@ -129,7 +129,9 @@ def prelu(turn: Turn) -> Scanned:
         slopes = alpha.reshape([1] * len(value.shape))
     else:
         slopes = alpha.reshape(_along(value, size))
-    return replace(turn.add(turn.layer.kind, config, [tensor], tensor, [np.asarray(slopes)]), order=value.order)
+    return replace(
+        turn.add(turn.layer.kind, config, [tensor], tensor, [np.asarray(slopes)]), order=value.order
+    )
 
 
 def _along(value: Scanned, size: int) -> tuple[int, ...]:

@@ -26,7 +26,12 @@ def reshaped(turn: Turn, target: object) -> Scanned:
     if not isinstance(target, (list, tuple)) or not all(isinstance(n, int) for n in target):
         raise turn.refusal(f"target_shape must be integers, but it is {target!r}", "")
     rest = prod(n for n in target if n != -1)
-    if list(target).count(-1) > 1 or rest < 1 or order.size % rest or (-1 not in target and rest != order.size):
+    if (
+        list(target).count(-1) > 1
+        or rest < 1
+        or order.size % rest
+        or (-1 not in target and rest != order.size)
+    ):
         raise turn.refusal(f"{order.size} elements do not reshape to {list(target)}", "")
     return turn.value.viewed(order.reshape(target))
 

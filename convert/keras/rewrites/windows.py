@@ -198,7 +198,8 @@ def _of_any_size(turn: Turn, windows: Sequence[Window]) -> bool:
     word = turn.read.argument("padding", "valid")
     if word == "same" and any(w.before or w.after for w in windows):
         return all(
-            w.stride == 1 and w.before == (w.extent - 1) // 2 and w.after == w.extent - 1 - w.before for w in windows
+            w.stride == 1 and w.before == (w.extent - 1) // 2 and w.after == w.extent - 1 - w.before
+            for w in windows
         )
     return word in ("valid", "causal") or not any(w.before or w.after for w in windows)
 
@@ -209,6 +210,4 @@ def _cropped(turn: Turn, value: Scanned, windows: Sequence[Window]) -> Scanned:
 
 
 def _strided(value: Scanned, strides: Sequence[int], sizes: Sequence[int]) -> Scanned:
-    return replace(
-        value.resized(sizes), jump=tuple(j * s for j, s in zip(value.jump, strides, strict=True))
-    )
+    return replace(value.resized(sizes), jump=tuple(j * s for j, s in zip(value.jump, strides, strict=True)))
