@@ -1,9 +1,8 @@
 """``dense2conv kernel``: one dense weight to convolution kernels, or a kernel back to a dense weight."""
 
-import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,16 +10,13 @@ import click
 from ..convert.errors import RequestError
 from ..convert.kernel import ORDERS, WEIGHT_LAYOUTS
 from . import options
-from .guard import at_work_on, deadline
+from .networks import reading
 from .output import Column, check_reports, say, show, write_reports
 
 if TYPE_CHECKING:
     from ..convert.kernel_files import Rearranged
 
 ORDER = click.Choice(ORDERS, case_sensitive=False)
-
-_SECONDS_TO_OPEN = 60
-_BYTES_PER_SECOND = 10_000_000  # slower than any reader that makes progress
 
 _COLUMNS = (
     Column("file"),
@@ -105,7 +101,7 @@ def command(
     for path in outputs:
         check_output(path, force=force, inputs=inputs)
     check_reports(reports, force=force, inputs=[*inputs, *outputs])
-    with _reading(inputs):
+    with reading(inputs):
         found = _rearranged(
             weights, patch, order, list(outputs.values()), flip, bias, weight_layout, from_kernel
         )
@@ -185,13 +181,3 @@ def _rearranged(
         )
         raise RequestError(f"--patch is {asked}, the kernel's is {real}", file=found.name)
     return found
-
-
-@contextlib.contextmanager
-def _reading(paths: Sequence[str]) -> Iterator[None]:
-    """Tell the guard which files are read, and end a reader that a damaged one keeps for ever."""
-    at_work_on(" and ".join(dict.fromkeys(paths)))
-    size = sum(os.path.getsize(path) for path in paths if os.path.exists(path))  # noqa: PTH110, PTH202
-    with deadline(_SECONDS_TO_OPEN + size // _BYTES_PER_SECOND):
-        yield
-    at_work_on("")

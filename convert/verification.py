@@ -218,7 +218,7 @@ def _structure(
 ) -> Check:
     """That the candidate's numbers are the reference's, as its metadata lists them."""
     if metadata is None:
-        return Check("structure", None, "not checked: the candidate's metadata does not say what became what")
+        return Check("structure", None, "the candidate's metadata does not say what became what")
     faults = changed(reference, candidate, metadata)
     if metadata.patch != patch:
         faults.insert(0, f"the candidate was made for patch {metadata.patch}, the reference reads {patch}")
