@@ -191,11 +191,13 @@ class _Reader:
 def _is_operation(kind: str, config: Mapping[str, Any], module: str, origin: Origin) -> bool:
     """Whether a Keras 3 entry is a function of ``keras.ops``, such as ``x * 2``, and no layer.
 
-    A ``.keras`` says it with the module; in a ``.h5`` only layers have a dtype.
+    A ``.keras`` says it with the module; in a ``.h5`` only layers say their dtype, but for the one that Cast makes.
     """
     if origin.major < 3 or kind == "InputLayer":
         return False
-    return ".ops." in module or (module == "keras" and "dtype" not in config and "trainable" not in config)
+    return ".ops." in module or (
+        module == "keras" and "trainable" not in config and ("dtype" not in config or kind == "Cast")
+    )
 
 
 def _input_of(layer: Layer, model: Any) -> Layer:
@@ -252,7 +254,11 @@ def _arguments(
 
         entries = [node] if isinstance(node[0], str) else node
         keywords = {k: operand(v) for k, v in entries[0][3].items()} if len(entries[0]) > 3 else {}
-        return tuple(resolve(_Reference(*entry[:3])) for entry in entries), keywords
+        # A number in front, as in 2 - x, is ["_CONSTANT_VALUE", -1, 2.0, {"y": ..}] (keras/engine/node.py).
+        return tuple(
+            entry[2] if entry[0] == "_CONSTANT_VALUE" else resolve(_Reference(*entry[:3]))
+            for entry in entries
+        ), keywords
     entries = list(node.values()) if isinstance(node, Mapping) else node
     read_tensors = [resolve(_Reference(*entry[:3])) for entry in entries]
     keywords = dict(entries[0][3]) if entries and len(entries[0]) > 3 else {}
