@@ -25,7 +25,8 @@ IR_VERSION = 8
 Arrays = Mapping[Path, Sequence[tuple[str, Array]]]
 """Each layer's stored arrays in Keras's order, with their names in the file."""
 
-# What a call may be told besides its tensors, at inference.
+# What a call may be told besides its tensors, at inference. In Keras 3 predict() overrules a call's ``training``
+# (keras/src/models/functional.py, operation_fn), which it writes for augmentation; before, the call overruled.
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {"training": (None, False, 0), "mask": (None,)}
 
 
@@ -125,8 +126,15 @@ class _Translation:
             return self._run(layer.inner, inputs, path)
         operator = layer.kind.startswith("ops.") or layer.kind.endswith("OpLambda")
         for name, value in call.keywords.items():
+            if name == "training" and self.options.origin.major > 2:
+                continue
             if not operator and value not in _HARMLESS.get(name, ()) and not list(tensors(value)):
                 raise FileError(f"a call with {name}={value!r} is not supported", layer="/".join(path))
+        if not operator and any(argument not in (None, False) for argument in _plain(call.arguments[1:])):
+            raise FileError(
+                f"a call with the arguments {list(_plain(call.arguments[1:]))} is not supported",
+                layer="/".join(path),
+            )
         rule = LAYERS.get(layer.kind)
         if rule is None:
             reason = REFUSED.get(layer.kind, "it is not known")
@@ -154,6 +162,11 @@ class _Translation:
                 hint="do the weights belong to this architecture?",
             )
         return [result]
+
+
+def _plain(arguments: Sequence[Any]) -> list[Any]:
+    """The arguments in which there is no tensor."""
+    return [argument for argument in arguments if not list(tensors([argument]))]
 
 
 def _float_type(arrays: Arrays) -> int:
