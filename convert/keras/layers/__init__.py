@@ -15,6 +15,7 @@ from .pooling import global_pool, pool
 from .resizing import center_crop, resize, upsample
 from .scaling import normalization, rescaling
 from .statistics import group_normalization, layer_normalization, unit_normalization
+from .tensorflow import tensorflow_function
 from .views import dropped, flatten, permute, repeat_vector, reshape
 from .wrappers import time_distributed
 
@@ -61,6 +62,7 @@ LAYERS: Mapping[str, Rule] = {
     **_LAYERS,
     "TimeDistributed": time_distributed(_LAYERS),
     **{f"ops.{name}": operation for name in OPERATIONS},
+    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda"), tensorflow_function),
 }
 
 # Why a layer that people do use is not among them.

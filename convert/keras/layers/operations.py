@@ -172,10 +172,12 @@ def _moved_axis(used: Used) -> Value:
 
 
 def _reduced(operator: str) -> Operation:
-    """A mean, a sum or an extreme over axes; the rest keeps its order, in either form."""
+    """A mean, a sum or an extreme over axes; what is left keeps its order, in either form."""
 
     def reduced(used: Used) -> Value:
         step, value, axes = used.step, used.value, used.axes()
+        if used.options.get("initial") is not None:
+            raise step.refusal("an initial value of a reduction is not supported")
         name, moved = step.form(value)
         last = value.rank - 1
         places = [1 if axis == last else axis + 1 for axis in axes] if moved else axes
@@ -241,7 +243,7 @@ def _item(used: Used) -> Value:
 
 _NAMES = (
     "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Glu", "Silu", "HardSilu", "Sigmoid", "HardSigmoid",
-    "LogSigmoid", "SparseSigmoid", "Softmax", "LogSoftmax", "Softplus", "Softsign", "SparsePlus", "Squareplus", "Mish",
+    "LogSigmoid", "SparseSigmoid", "Softmax", "LogSoftmax", "Softplus", "Softsign", "SparsePlus", "Squareplus",
     "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "Threshold",
 )  # fmt: skip
 
