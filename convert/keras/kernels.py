@@ -25,7 +25,9 @@ def modern(layer: Layer, arrays: Sequence[Array], origin: Origin, flip: bool) ->
     if not result:
         return result
     if origin.major == 1 and layer.kind in _KERAS1:
-        result[0] = _KERAS1[layer.kind](result[0], layer.config.get("data_format") == "channels_first")
+        first = layer.config.get("data_format") == "channels_first"
+        for number in range(2 if layer.kind == "SeparableConv2D" else 1):  # which has two kernels
+            result[number] = _KERAS1[layer.kind](result[number], first)
     if flip and layer.kind in _FLIPPED:
         space = range(result[0].ndim - 2)  # (*window, in, out)
         result[0] = np.flip(result[0], axis=tuple(space))
@@ -57,5 +59,6 @@ _KERAS1: dict[str, Callable[[Array, bool], Array]] = {
     "Conv1D": _one_axis,
     "Conv2D": _convolution,
     "Conv3D": _convolution,
+    "SeparableConv2D": _convolution,  # (M, C, *window) and (out, in, 1, 1): the same two pairs change places
     "Conv2DTranspose": _transposed,
 }

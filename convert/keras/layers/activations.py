@@ -50,7 +50,7 @@ def _applied(step: Step, value: Value, given: Any, *, own: bool) -> Value:
 def prelu(step: Step) -> Value:
     """PReLU: a slope below 0 for each element, or for all along ``shared_axes``, which count from 1."""
     value = step.input
-    shared = step.argument("shared_axes", None) or []
+    shared = step.argument("shared_axes", None) or []  # Keras 1 writes [None] for none
     sizes = [1 if axis in shared else size for axis, size in enumerate(value.shape)][1:]
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):

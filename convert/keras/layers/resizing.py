@@ -14,6 +14,7 @@ from ..emit import Value
 from ..step import Step
 
 _HALF_PIXEL = (2, 4)  # the first Keras that calls tf.image.resize of TensorFlow 2
+_EITHER = ((2, 2, 4), (2, 3, 0))  # also what tf.keras of TensorFlow 2.0 to 2.2 calls itself
 
 
 def upsample(step: Step) -> Value:
@@ -77,6 +78,12 @@ def _bilinear(step: Step, name: str, factors: Sequence[float]) -> str:
         raise step.refusal(f"interpolation must be nearest or bilinear, but it is {interpolation!r}")
     if step.options.origin.theano:
         raise step.refusal("Theano's bilinear interpolation is not supported")
+    if step.options.origin.version in _EITHER:
+        version = ".".join(map(str, step.options.origin.version))
+        raise step.refusal(
+            f"interpolation bilinear differs between Keras and tf.keras {version}",
+            "load the model in the Keras that it was trained with, and save it with a later one",
+        )
     half = step.options.origin.version[:2] >= _HALF_PIXEL
     return _resize(step, name, factors, "half_pixel" if half else "asymmetric", mode="linear")
 
