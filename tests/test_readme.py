@@ -1,19 +1,30 @@
-"""README is kept true: its table of operators is generated, its Python runs, its commands exist."""
+"""README is kept true: its tables of operators and layers are generated, its Python runs, its commands exist."""
 
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dense2conv import cli
+from dense2conv.convert.keras.layers import LAYERS, REFUSED
+from dense2conv.convert.keras.layers.functions import FUNCTIONS
+from dense2conv.convert.keras.layers.operations import OPERATIONS
+from dense2conv.convert.keras.layers.tensorflow import FUNCTIONS as TENSORFLOW
 from dense2conv.convert.ops import OPERATORS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-START = "<!-- operators: generated from convert/ops, checked by tests/test_readme.py -->\n"
-END = "<!-- end of operators -->\n"
+OPERATOR_TABLE = (
+    "<!-- operators: generated from convert/ops, checked by tests/test_readme.py -->\n",
+    "<!-- end of operators -->\n",
+)
+LAYER_TABLE = (
+    "<!-- layers: generated from convert/keras/layers, checked by tests/test_readme.py -->\n",
+    "<!-- end of layers -->\n",
+)
 
 MEANING = {
     "pointwise": "stays; every position or channel alike",
@@ -39,13 +50,49 @@ def operator_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_table_of_operators_is_the_table_of_rules() -> None:
+def ranks(names: list[str]) -> str:
+    """Names as a list, with Conv1D, Conv2D, Conv3D as Conv1D/2D/3D."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(names):
+        start, rank, end = re.fullmatch(r"(.*?)((?:\dD)?)((?:Transpose)?)", name).groups()  # type: ignore[union-attr]
+        families.setdefault((start, end), []).append(rank)
+    return ", ".join(f"{start}{'/'.join(found)}{end}" for (start, end), found in families.items())
+
+
+def layer_table() -> str:
+    """Return README's table of Keras layers, from the one table of rules."""
+    rows = {
+        "layers": ranks(
+            [name for name in LAYERS if not name.startswith("ops.") and not name.endswith("OpLambda")]
+        ),
+        "activations by name": ", ".join(sorted(name for name in FUNCTIONS if name.islower())),
+        "functions of `keras.ops`": ", ".join(sorted(OPERATIONS)),
+        "functions of TensorFlow": ", ".join(f"`{name}`" for name in sorted(TENSORFLOW)),
+    }
+    reasons: dict[str, list[str]] = {}
+    for name, reason in REFUSED.items():
+        reasons.setdefault(reason, []).append(name)
+    lines = [
+        "| Keras | understood |",
+        "|---|---|",
+        *(f"| {kind} | {names} |" for kind, names in rows.items()),
+    ]
+    lines += [
+        f"| refused: {reason} | {ranks(names).replace('__lambda__', '`__lambda__`')} |"
+        for reason, names in sorted(reasons.items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("table", "marks"), [(operator_table, OPERATOR_TABLE), (layer_table, LAYER_TABLE)])
+def test_a_table_is_the_table_of_rules(table: Callable[[], str], marks: tuple[str, str]) -> None:
+    start, end = marks
     text = README.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
     assert before != text, "README has lost the marker of the table"
     assert after, "README has lost the marker of the table's end"
-    fresh = f"{before}{START}{operator_table()}{END}{after}"
+    fresh = f"{before}{start}{table()}{end}{after}"
     if os.environ.get("OVERWRITE_GOLDEN"):
         README.write_text(fresh)
     assert README.read_text() == fresh, "write it again with OVERWRITE_GOLDEN=1 pytest tests/test_readme.py"
