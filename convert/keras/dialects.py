@@ -133,10 +133,12 @@ def _layer(layer: Layer, origin: Origin, dialect: Dialect) -> tuple[str, dict[st
         shape = list(layer.config["batch_shape"])
         return layer.kind, {word: shape, "dtype": _input_type(layer), "sparse": False, "name": layer.name}
     kind, config = layer.kind, {key: value for key, value in layer.config.items() if key not in _INPUT}
-    config.setdefault("trainable", True)
-    if kind.startswith(
-        ("Depthwise", "Separable")
-    ):  # Keras 2.15 writes a convolution's, too, and Keras 3 refuses them
+    if not kind.startswith("Spatial"):
+        config.setdefault("trainable", True)  # what has neither it nor a dtype is no layer to Keras 3
+    elif dialect.major > 2:
+        config.pop("trainable", None)  # those take no such argument there
+    if kind.startswith(("Depthwise", "Separable")):
+        # Keras 2.15 writes these for them too, and Keras 3 refuses them.
         config = {key: value for key, value in config.items() if key not in _OF_CONVOLUTIONS}
     if dialect.major < 3 and "dtype" in config:
         config["dtype"] = _type(config["dtype"])

@@ -7,7 +7,6 @@ followed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 from ..errors import FileError
@@ -74,8 +73,10 @@ class _Rewriting:
     def _output(self, layer: Layer, value: Scanned) -> Scanned:
         """An output: one vector for each position, at the map's stride, from a layer of the old output's name."""
         turn = self._turn(Call(layer), (layer.name,), [value], {})
-        if not value.collapsed or (value.order is not None and value.order.size != prod(value.shape)):
+        if not value.collapsed:
             raise turn.refusal(f"it gives {'x'.join(map(str, value.sizes))} positions for one patch, not one")
+        if not value.in_order:
+            raise turn.refusal("it gives its elements in another order than the layer that computes them")
         value = replace(subsampled(turn, value), order=None)
         if self.draft.name_of(value) == layer.name:
             return value

@@ -67,6 +67,11 @@ class Scanned:
         return set(self.sizes) <= {1}
 
     @property
+    def in_order(self) -> bool:
+        """Whether it is one vector for the patch, whose elements are the channels in their order."""
+        return self.collapsed and bool((self.elements.ravel() == np.arange(prod(self.shape))).all())
+
+    @property
     def data_format(self) -> str:
         """Keras's word for where the channels of the tensor are."""
         return "channels_last" if self.channel == len(self.shape) - 1 else "channels_first"

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -83,10 +84,11 @@ def locally_connected(turn: Turn) -> Scanned:
         )
     whole = np.zeros((*value.shape, *out, filters), weights.dtype)
     for weight, place in zip(weights, product(*map(range, out)), strict=True):
-        window = [slice(p * s, p * s + k) for p, s, k in zip(place, strides, kernel, strict=True)]
-        index: tuple[slice | int, ...] = (*window, slice(None), *place)
+        window: tuple[Any, ...] = tuple(
+            slice(p * s, p * s + k) for p, s, k in zip(place, strides, kernel, strict=True)
+        )
         # (window * in, out) -> (*window, in, out)
-        whole[index] = weight.reshape(*kernel, -1, filters)
+        whole[(*window, slice(None), *place)] = weight.reshape(*kernel, -1, filters)
     arrays = [whole.reshape(*value.shape, -1), *(array.reshape(-1) for array in bias)]
     made = _convolution(turn, value, arrays)
     return made.viewed(made.elements.reshape(*out, filters))

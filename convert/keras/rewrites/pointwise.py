@@ -70,7 +70,7 @@ def channels(turn: Turn, value: Scanned, axis: Any) -> int:
     else:
         # All of the vector, at one position; or the axis of the only size that is not 1.
         size = value.own_shape[place - 1] if place else 0
-        fits = value.collapsed and size == value.shape[value.channel]
+        fits = value.in_order and size == value.shape[value.channel]
     if not fits:
         raise turn.refusal(f"{turn.layer.kind} along axis {place} mixes positions of the patch")
     return value.channel + 1
@@ -105,9 +105,10 @@ def normalized(turn: Turn) -> Scanned:
         return pointwise(turn)
     place = channels(turn, value, axis)
     tensor = replace(value, order=None)
-    changed = {"axis": [place] if isinstance(axis, (list, tuple)) else place}
-    if place == len(value.shape):
-        changed = {"axis": [-1] if isinstance(axis, (list, tuple)) else -1}
+    changed: dict[str, Any] = {}
+    if value.order is not None:
+        there = -1 if place == len(value.shape) else place
+        changed["axis"] = [there] if isinstance(axis, (list, tuple)) else there
     return replace(turn.kept([tensor], tensor, changed), order=value.order)
 
 
@@ -118,9 +119,8 @@ def prelu(turn: Turn) -> Scanned:
     if value.channel is None:
         raise turn.refusal("the input has no axis of channels")
     size = value.shape[value.channel]
-    if not (alpha.size in (1, size) and (value.order is None or value.collapsed)) or not (
-        value.collapsed or alpha.shape in ((1,) * alpha.ndim, _along(value, size))
-    ):
+    one_a_channel = alpha.shape == _along(value, size) if value.order is None else value.in_order
+    if alpha.size != 1 and not (one_a_channel and alpha.size == size):
         raise turn.refusal("PReLU has a slope for each position of the patch", "share them: shared_axes")
     tensor = replace(value, order=None)
     config = {**turn.layer.config, "shared_axes": [axis + 1 for axis in value.space]}
