@@ -16,6 +16,8 @@ from dense2conv.convert.keras import dialects, maps, read_keras
 from dense2conv.convert.keras.draft import Written
 from dense2conv.convert.keras.layer_order import keras_order
 from dense2conv.convert.keras.network import Call, Layer, Network, Origin, Tensor
+from dense2conv.convert.keras.rewriting import rewritten
+from dense2conv.convert.keras.translation import options_of
 from dense2conv.convert.keras.writing import write_h5
 from dense2conv.convert.networks import open_network
 from dense2conv.convert.verification import verify
@@ -347,6 +349,38 @@ REFUSALS = {
         {"conv": [values(0, 2, 2, 2, 3)], "norm": [values(1, 75), values(2, 75) ** 2], "out": [values(1, 75, 2)]},
         "norm", "BatchNormalization along axis 1 mixes positions of the patch",
     ),
+    "a mean of each position": (
+        [conv("conv"), FLAT, ("LayerNormalization", "norm", {"scale": False, "center": False}), dense("out", 2)],
+        {"conv": [values(0, 2, 2, 2, 3)], "out": [values(1, 75, 2)]},
+        "norm", "LayerNormalization along axis 1 mixes positions of the patch",
+    ),
+    "a softmax over the patch": (
+        [conv("conv"), FLAT, ("Activation", "soft", {"activation": "softmax"}), dense("out", 2)],
+        {"conv": [values(0, 2, 2, 2, 3)], "out": [values(1, 75, 2)]},
+        "soft", "Activation along axis 1 mixes positions of the patch",
+    ),
+    "several positions": (
+        [conv("conv"), ("Dropout", "out", {"rate": 0.5})],
+        {"conv": [values(0, 2, 2, 2, 3)]},
+        "out", "it gives 5x5 positions for one patch, not one",
+    ),
+    "elements out of order": (
+        [conv("conv", kernel_size=[6, 6]), ("Reshape", "split", {"target_shape": [3, 1]}), FLAT, dense("six", 6),
+         ("Reshape", "pairs", {"target_shape": [2, 3]}), ("Permute", "turned", {"dims": [2, 1]}),
+         ("Flatten", "out", {})],
+        {"conv": [values(0, 6, 6, 2, 3)], "six": [values(1, 3, 6)]},
+        "out", "it gives its elements in another order",
+    ),
+    "a layer without a counterpart": (
+        [conv("conv"), ("UpSampling2D", "up", {}), FLAT, dense("out", 2)],
+        {"conv": [values(0, 2, 2, 2, 3)], "out": [values(1, 300, 2)]},
+        "up", "the layer UpSampling2D is not supported",
+    ),
+    "channels elsewhere": (
+        [conv("conv", data_format="channels_first", filters=2), FLAT, dense("out", 2)],
+        {"conv": [values(0, 2, 2, 6, 2)], "out": [values(1, 10, 2)]},
+        "conv", "Conv2D is channels_first, but its input has the channels elsewhere",
+    ),
     "axes regrouped": (
         [conv("conv"), ("Reshape", "steps", {"target_shape": [5, 15]}),
          ("Conv1D", "along", {"filters": 2, "kernel_size": [5], "use_bias": False}), FLAT],
@@ -358,12 +392,21 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_a_map_in_keras_cannot_hold_is_refused_by_name(case, tmp_path):
+    """Without the audit, which refuses some of them earlier: what it lets through must not pass here."""
     layers, arrays, layer, message = REFUSALS[case]
-    source = patch_network(tmp_path / "patch.h5", (6, 6, 2), *layers, arrays=arrays)
+    read = read_keras(patch_network(tmp_path / "patch.h5", (6, 6, 2), *layers, arrays=arrays))
+    options = options_of(read.network, read.origin, None, {})
     with pytest.raises(FileError, match=f"a map in Keras: {message}") as refused:
-        mapped(source, tmp_path / "map.keras")
+        rewritten(read.network, read.arrays, options, shape=(6, 6, 2), spatial_axes=(1, 2), stride=(1, 1))
     assert refused.value.layer == layer
-    assert ".onnx" in refused.value.hint or "shared_axes" in refused.value.hint
+    assert refused.value.hint
+
+
+def test_what_the_audit_refuses_is_refused_in_its_words(tmp_path):
+    layers, arrays, *_ = REFUSALS["a slope for each position"]
+    source = patch_network(tmp_path / "patch.h5", (6, 6, 2), *layers, arrays=arrays)
+    with pytest.raises(FileError, match="not convertible as a convolution: PReLU"):
+        mapped(source, tmp_path / "map.keras")
     assert not (tmp_path / "map.keras").exists()
 
 
@@ -411,7 +454,6 @@ def test_a_wrong_weight_is_found_and_the_old_file_stays(ending, tmp_path, monkey
         arrays = {path: [np.flip(array) for array in own] for path, own in written.arrays.items()}
         return Written(written.network, arrays, written.shapes)
 
-    rewritten = maps.rewritten
     monkeypatch.setattr(maps, "rewritten", turned)
     with pytest.raises(NegativeAnswer, match="different"):
         reference("k3_valid_flat.keras", out, force=True)
