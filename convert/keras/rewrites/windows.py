@@ -85,18 +85,22 @@ def pool(turn: Turn) -> Scanned:
 
 
 def global_pool(turn: Turn) -> Scanned:
-    """GlobalMaxPooling and GlobalAveragePooling: a pool as large as the feature map of the patch."""
-    value = turn.windowed()
-    strides = turn.head_strides(value)
-    kind = turn.layer.kind.removeprefix("Global")
+    """GlobalMaxPooling and GlobalAveragePooling."""
+    pool = "Max" if "Max" in turn.layer.kind else "Average"
+    return pooled_over(turn, turn.windowed(), pool, bool(turn.read.argument("keepdims", False)))
+
+
+def pooled_over(turn: Turn, value: Scanned, pool: str, keepdims: bool) -> Scanned:
+    """A pool, Max or Average, as large as the feature map of the patch."""
+    rank = len(value.space)
     config = {
-        "pool_size": list(value.sizes), "strides": list(strides), "padding": "valid", "data_format": value.data_format,
+        "pool_size": list(value.sizes), "strides": list(turn.head_strides(value)), "padding": "valid",
+        "data_format": value.data_format,
     }  # fmt: skip
-    result = replace(value.resized([1] * len(value.space)), jump=turn.stride)
-    pooled = turn.add(kind, config, [value], result)
-    # (N, 1.., C) -> (N, C), unless keepdims
-    keeps = bool(turn.read.argument("keepdims", False))
-    return pooled if keeps else pooled.viewed(pooled.elements.reshape(-1))
+    result = replace(value.resized([1] * rank), jump=turn.stride)
+    pooled = turn.add(f"{pool}Pooling{rank}D", config, [value], result)
+    # (N, 1.., C) -> (N, C)
+    return pooled if keepdims else pooled.viewed(pooled.elements.reshape(-1))
 
 
 def subsampled(turn: Turn, value: Scanned) -> Scanned:

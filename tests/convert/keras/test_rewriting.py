@@ -477,3 +477,74 @@ def test_long_lists_of_names_are_cut_as_keras_cuts_them(tmp_path):
         assert [len(attributes[f"layer_names{number}"]) for number in (0, 1)] == [258, 43]
     read = read_keras(str(tmp_path / "map.h5"))
     assert [layer.name for layer in read.network.layers] == [layer.name for layer in network.layers]
+
+
+def called(functions, shape=(6, 6, 2)):
+    """A convolution, functions of TensorFlow one behind the other, as Keras 2 writes their calls, and a dense layer."""
+    listed = [
+        {"class_name": "InputLayer", "name": "image", "config": {"batch_input_shape": [None, *shape]},
+         "inbound_nodes": []},
+        {"class_name": "Conv2D", "name": "conv", "inbound_nodes": [[["image", 0, 0, {}]]],
+         "config": {"filters": 3, "kernel_size": [2, 2], "use_bias": False}},
+    ]  # fmt: skip
+    for number, (function, call) in enumerate(functions):
+        previous = listed[-1]["name"]
+        call = (
+            [previous, 0, 0, call]
+            if isinstance(call, dict)
+            else ["_CONSTANT_VALUE", -1, call, {"y": [previous, 0, 0]}]
+        )
+        listed.append({"class_name": "TFOpLambda", "name": f"f{number}", "config": {"function": function},
+                       "inbound_nodes": [call]})  # fmt: skip
+    listed.append({"class_name": "Dense", "name": "out", "inbound_nodes": [[[listed[-1]["name"], 0, 0, {}]]],
+                   "config": {"units": 2, "use_bias": False}})  # fmt: skip
+    config = {
+        "name": "net",
+        "layers": listed,
+        "input_layers": [["image", 0, 0]],
+        "output_layers": [["out", 0, 0]],
+    }
+    groups = {layer["name"]: {} for layer in listed}
+    groups["conv"] = {"conv/kernel:0": values(0, 2, 2, shape[-1], 3)}
+    return config, groups
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    ("functions", "size"),
+    [
+        (
+            [("math.multiply", {"y": 2.0}), ("math.subtract", {"y": 0.5}), ("reshape", {"shape": [-1, 75]})],
+            75,
+        ),
+        ([("math.subtract", 1.0), ("nn.relu", {}), ("math.reduce_mean", {"axis": [1, 2]})], 3),
+        ([("nn.relu6", {}), ("math.reduce_max", {"axis": [2, 1]}), ("math.truediv", {"y": 4.0})], 3),
+        ([("nn.silu", {}), ("transpose", {"perm": [0, 3, 1, 2]}), ("reshape", {"shape": [-1, 75]})], 75),
+    ],
+)
+def test_functions_become_layers(functions, size, ending, tmp_path):
+    config, groups = called(functions)
+    groups["out"] = {"out/kernel:0": values(1, size, 2)}
+    source = legacy(tmp_path / "patch.h5", {"class_name": "Functional", "config": config}, groups)
+    _, report = mapped(source, tmp_path / f"map{ending}")
+    assert report.verdict.value == "equivalent"
+    kinds = {layer["class_name"] for layer in configuration(tmp_path / f"map{ending}")["config"]["layers"]}
+    assert not any("Lambda" in kind for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("function", "call", "message"),
+    [
+        ("math.truediv", 1.0, "of these operands has no layer"),
+        ("math.pow", {"y": 2.0}, "the function 'math.pow' is not supported"),
+        ("math.reduce_mean", {"axis": [1]}, "must be over all rows and columns, but it is over"),
+    ],
+)
+def test_functions_without_a_layer_are_refused_by_name(function, call, message, tmp_path):
+    config, groups = called([(function, call)])
+    groups["out"] = {"out/kernel:0": values(1, 3, 2)}
+    read = read_keras(legacy(tmp_path / "patch.h5", {"class_name": "Functional", "config": config}, groups))
+    options = options_of(read.network, read.origin, None, {})
+    with pytest.raises(FileError, match=message) as refused:
+        rewritten(read.network, read.arrays, options, shape=(6, 6, 2), spatial_axes=(1, 2), stride=(1, 1))
+    assert refused.value.layer == "f0"
