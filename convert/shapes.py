@@ -188,7 +188,8 @@ class _Walk:
         """A transposition that is no layer of the source: the same value under another name."""
         found = RULES[node.op_type](Node(node, self.dims, self.constants, self.opset, self.runtime))
         self.dims[node.output[0]] = found.outputs[0]
-        self.sources[node.output[0]] = self.sources[node.input[0]]
+        if node.input[0] in self.sources:  # and no further input
+            self.sources[node.output[0]] = self.sources[node.input[0]]
 
     def _add(self, node: Any, names: Sequence[str]) -> None:
         name = label(node)
