@@ -160,7 +160,10 @@ class Graph:
         outputs: Mapping[str, Value],
         batch: Mapping[str, int | None],
     ) -> GraphProto:
-        """The graph; ``inputs`` and ``outputs`` by name. Free axes are named ``batch`` and ``name_axis_i``."""
+        """The graph; ``inputs`` and ``outputs`` by name.
+
+        Free axes are named ``batch`` and ``axis_i``, with the tensor's name in front unless it is the only input.
+        """
         renamed: dict[str, str] = {}
         for output, value in outputs.items():
             tensor = self.own(value)
@@ -182,7 +185,8 @@ class Graph:
 
         def info(label: str, value: Value) -> Any:
             # A name of its own for each: axes of one name are taken to have one size.
-            dims = [size if size is not None else f"{label}_axis_{i}" for i, size in enumerate(value.shape)]
+            prefix = "" if list(inputs) == [label] else f"{label}_"
+            dims = [size if size is not None else f"{prefix}axis_{i}" for i, size in enumerate(value.shape)]
             dims[0] = batch.get(label) or "batch"
             return helper.make_tensor_value_info(label, self.dtype, dims)
 

@@ -80,9 +80,8 @@ def convolution(rank: int) -> Callable[[Draw], Case]:
         given = windows(draw, rank)
         if rank == 1 and not first and draw.coin():
             given["padding"] = "causal"
-        free = () if given["padding"] == "same" and given["dilation_rate"] > 1 else axes(rank, first)
         layer = getattr(layers, f"Conv{rank}D")(filters, groups=groups, data_format=data_format, **given)
-        return Case([image(draw, rank, channels, first)], layer, free)
+        return Case([image(draw, rank, channels, first)], layer, axes(rank, first))
 
     return case
 
@@ -106,9 +105,10 @@ def depthwise(kind: str, rank: int) -> Callable[[Draw], Case]:
         given |= {"data_format": data_format, "depth_multiplier": draw.number(1, 2)}
         if kind == "SeparableConv":
             given["filters"] = draw.number(1, 3)
-        free = () if given["padding"] == "same" and given["dilation_rate"] > 1 else axes(rank, first)
         return Case(
-            [image(draw, rank, draw.number(1, 3), first)], getattr(layers, f"{kind}{rank}D")(**given), free
+            [image(draw, rank, draw.number(1, 3), first)],
+            getattr(layers, f"{kind}{rank}D")(**given),
+            axes(rank, first),
         )
 
     return case

@@ -12,6 +12,7 @@ import pytest
 from dense2conv.convert.keras.architecture import read_network
 from dense2conv.convert.keras.network import Origin
 from dense2conv.convert.keras.translation import translate
+from dense2conv.convert.shapes import network_of
 
 from .running import K1, K2, K3, draw, execute, model_of, run, same
 
@@ -137,7 +138,16 @@ def test_axes_of_different_tensors_have_different_names() -> None:
     names = [
         dim.dim_param for value in (*graph.input, *graph.output) for dim in value.type.tensor_type.shape.dim
     ]
-    assert names == ["batch", "x0_axis_1", "", "batch", "l0_axis_1", ""]
+    assert names == ["batch", "axis_1", "", "batch", "l0_axis_1", ""]
+
+
+def test_shapes_of_a_model_whose_second_input_is_moved() -> None:
+    layers: Layers = [
+        ("MaxPooling2D", POOL, [node("x1")]),
+        ("Add", {}, [node("x0", "l0")]),
+    ]
+    nodes = network_of(build(layers, [(4, 3, 2), (4, 3, 2)], {})).nodes
+    assert [found.name for found in nodes] == ["l0", "l1"]
 
 
 def test_a_fixed_batch_stays() -> None:
@@ -201,6 +211,20 @@ KERAS1: list[tuple[str, dict[str, Any], Sequence[Any], Any, Any]] = [
 def test_spellings_of_keras_1(kind: str, config: Any, shapes: Any, arrays: Any, expected: Any) -> None:
     values = [draw(2, *shape) for shape in shapes]
     same(run(kind, config, values, arrays, K1), expected(*(v.astype(np.float64) for v in values), *arrays))
+
+
+def test_a_wrapped_kernel_of_theano_is_turned_and_flipped() -> None:
+    """(out, in, rows, columns) of a true convolution, in a TimeDistributed."""
+    x, stored, bias = draw(2, 3, 2, 5, 4), draw(6, 2, 3, 2), draw(6)
+    inner = {"class_name": "Convolution2D",
+             "config": {"name": "c", "nb_filter": 6, "nb_row": 3, "nb_col": 2, "border_mode": "valid",
+                        "subsample": [1, 1], "dim_ordering": "th"}}  # fmt: skip
+    expected = np.zeros((2, 3, 6, 3, 3))
+    for i, j in itertools.product(range(3), range(3)):
+        part = x[..., i : i + 3, j : j + 2].astype(np.float64)
+        expected[..., i, j] = np.einsum("ntchw,ochw->nto", part, stored[:, :, ::-1, ::-1]) + bias
+    config = {"layer": inner}
+    same(run("TimeDistributed", config, [x], [stored, bias], K1, backend="theano"), expected)
 
 
 @pytest.mark.parametrize("ordering", ["th", "tf"])
