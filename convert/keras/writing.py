@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from ..bands import BUFFER
+from ..mapped import source
 from ..model import Array
 from .dialects import Dialect
 from .draft import Written
@@ -110,10 +111,12 @@ def _write(group: h5py.Group, name: str, array: Array) -> None:
     _fill(group.create_dataset(name, array.shape, array.dtype), array, ())
 
 
-def _fill(dataset: h5py.Dataset, array: Array, place: tuple[int, ...]) -> None:
-    """Write ``array`` to ``dataset[place]``, no more than ``BUFFER`` bytes at a time."""
+def _fill(dataset: h5py.Dataset, array: Array, place: tuple[int | slice, ...]) -> None:
+    """Write ``array`` to ``dataset[place]``, no more than ``BUFFER`` bytes at a time, and keep no pages of its file."""
     if array.nbytes <= BUFFER:
         dataset[place] = array
+        if (mapped := source(array)) is not None:
+            mapped.release()
         return
     rows = BUFFER * len(array) // array.nbytes
     if not rows:
@@ -122,4 +125,4 @@ def _fill(dataset: h5py.Dataset, array: Array, place: tuple[int, ...]) -> None:
         return
     for start in range(0, len(array), rows):
         end = min(start + rows, len(array))
-        dataset[(*place, slice(start, end))] = array[start:end]
+        _fill(dataset, array[start:end], (*place, slice(start, end)))
