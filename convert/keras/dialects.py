@@ -25,7 +25,7 @@ _SHARED = frozenset({
     "name", "trainable", "filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "groups",
     "depth_multiplier", "activation", "use_bias", "units", "pool_size", "cropping", "size", "interpolation", "axis",
     "momentum", "epsilon", "center", "scale", "offset", "mean", "variance", "alpha", "negative_slope", "max_value",
-    "threshold", "theta", "shared_axes", "rate", "noise_shape", "seed", "stddev", "dims", "target_shape", "dtype",
+    "threshold", "theta", "shared_axes", "rate", "noise_shape", "seed", "stddev", "dims", "dtype", "l1", "l2", "invert",
 })  # fmt: skip
 _TRAINING = ("_initializer", "_regularizer", "_constraint")  # of Keras 2 and 3; Keras 1 has others
 
