@@ -53,10 +53,14 @@ def options_of(
     network: Network, origin: Origin, flip: bool | None, activations: Mapping[str, Activation]
 ) -> Options:
     """What holds for all layers of a network; arguments as in ``translate``."""
-    stated = [layer.config.get("data_format") for _, layer in leaves(network)]
+    stated = [(layer.kind, layer.config.get("data_format")) for _, layer in leaves(network)]
+    words = [(kind, word) for kind, word in stated if word in ("channels_first", "channels_last")]
+    # These have a default that nobody had to change, whatever the layout is.
+    sure = [word for kind, word in words if kind != "Flatten" and not kind.startswith("SpatialDropout")]
+    found = [*sure, *(word for _, word in words), "channels_last"]
     return Options(
         origin,
-        next((word for word in stated if word in ("channels_first", "channels_last")), "channels_last"),
+        found[0],
         activations,
         origin.theano if flip is None else flip,
     )

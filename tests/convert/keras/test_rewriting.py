@@ -429,6 +429,22 @@ def test_branches_of_other_sizes_are_refused_with_both(tmp_path):
     assert refused.value.layer == "both"
 
 
+def test_a_dropout_that_was_left_at_its_default_does_not_say_where_the_channels_are(tmp_path):
+    first = {"data_format": "channels_first"}
+    source = patch_network(
+        tmp_path / "patch.h5",
+        (2, 6, 7),
+        ("SpatialDropout2D", "drop", {"rate": 0.5, "data_format": "channels_last"}),
+        ("Rescaling", "scale", {"scale": 0.5, "offset": 0.0}),
+        conv("conv", **first),
+        ("Flatten", "flat", {"data_format": "channels_last"}),
+        dense("out", 2),
+        arrays={"conv": [values(0, 2, 2, 2, 3)], "out": [values(1, 90, 2)]},
+    )
+    conversion, report = mapped(source, tmp_path / "map.keras")
+    assert (conversion.analysis.order, report.verdict.value) == ("CHW", "equivalent")
+
+
 def test_only_a_keras_file_becomes_one(tmp_path):
     source = REFERENCES / "t08_conv1d.onnx"
     with pytest.raises(RequestError, match="only where the network was one"):
