@@ -35,7 +35,7 @@ class Draft:
     calls: list[Call] = field(default_factory=list)
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
     arrays: dict[Path, Sequence[Array]] = field(default_factory=dict)
-    _by_owner: dict[Hashable, Layer] = field(default_factory=dict)
+    _by_owner: dict[tuple[Hashable, str], Layer] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def add(
@@ -71,6 +71,24 @@ class Draft:
     def name_of(self, value: Scanned) -> str:
         """The name of the layer that gives ``value``."""
         return self.calls[value.tensor.call].layer.name
+
+    def release(self, name: str, owner: Hashable) -> None:
+        """Give the layer that is called ``name``, if there is one and it is not that of ``owner``, another name."""
+        holders = {layer.name: own for (own, _), layer in self._by_owner.items()}
+        if holders.get(name, owner) == owner:
+            return
+        other = self._fresh(name, False)
+
+        def renamed(layer: Layer) -> Layer:
+            if layer.name != name:
+                return layer
+            return replace(layer, name=other, config={**layer.config, "name": other})
+
+        self.layers = [renamed(layer) for layer in self.layers]
+        self.calls = [replace(call, layer=renamed(call.layer)) for call in self.calls]
+        self._by_owner = {owner: renamed(layer) for owner, layer in self._by_owner.items()}
+        self.arrays[other,] = self.arrays.pop((name,))
+        self._taken ^= {name, other}
 
     def _fresh(self, hint: str, keeps_name: bool) -> str:
         name, number = hint, 0

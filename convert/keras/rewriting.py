@@ -84,7 +84,9 @@ class _Rewriting:
         dtype = layer.config.get("dtype")
         if dtype is not None:
             named = replace(named, config={**named.config, "dtype": dtype})
-        return self.draft.add(named, [value], value, owner=("output", layer.name), keeps_name=True)
+        owner = ("output", layer.name)
+        self.draft.release(layer.name, owner)
+        return self.draft.add(named, [value], value, owner=owner, keeps_name=True)
 
     def _run(self, network: Network, inputs: Sequence[Scanned], prefix: Path) -> list[Scanned]:
         """Rewrite the calls of a model; return its outputs."""

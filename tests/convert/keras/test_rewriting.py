@@ -186,6 +186,18 @@ def test_a_larger_stride_is_that_of_the_head(tmp_path):
     assert difference(found, arrays["scan_y"][:, ::2]) < 1e-5
 
 
+def test_an_output_keeps_its_name_when_another_layer_must_give_it(tmp_path):
+    """A network that is convolutions to its end has no head whose stride could be larger: a layer is added."""
+    source = patch_network(
+        tmp_path / "patch.h5", (6, 6, 2), conv("conv"), conv("out", kernel_size=[5, 5]),
+        arrays={"conv": [values(0, 2, 2, 2, 3)], "out": [values(1, 5, 5, 3, 3)]},
+    )  # fmt: skip
+    _, report = mapped(source, tmp_path / "map.keras", stride=(3, 2))
+    assert report.verdict.value == "equivalent"
+    layers = [layer["name"] for layer in configuration(tmp_path / "map.keras")["config"]["layers"]]
+    assert layers == ["image", "conv", "out_1", "out_stride", "out"]
+
+
 def test_a_size_and_a_batch_are_fixed_on_request(tmp_path):
     conversion = convert(open_network(REFERENCES / "k2_gap.h5"), size=(30, 28), batch=2)
     out = str(tmp_path / "map.h5")
