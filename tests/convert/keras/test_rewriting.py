@@ -178,6 +178,15 @@ def test_layers_are_listed_as_keras_lists_them(name):
     assert [layer.name for layer in keras_order(network)] == [layer.name for layer in network.layers]
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", [name for name in ROWS if "func" in name])
+def test_a_map_lists_its_layers_so_too(name, ending, tmp_path):
+    """Keras would deal the arrays of a branch to the layers of another one."""
+    reference(name, tmp_path / f"map{ending}", prove=False)
+    network = read_keras(str(tmp_path / f"map{ending}")).network
+    assert [layer.name for layer in network.layers] == [layer.name for layer in keras_order(network)]
+
+
 def test_a_larger_stride_is_that_of_the_head(tmp_path):
     _, report = reference("k3_valid_flat.keras", tmp_path / "map.keras", stride=(8, 4))
     assert report.verdict.value == "equivalent"
