@@ -62,10 +62,15 @@ class Analysis:
 
     @property
     def overhang(self) -> tuple[int, ...]:
-        """How many pixels in front of its crop a vector reads: there the patch network has its padding."""
+        """How many pixels in front of some layer's first element a vector may read: there the patch has padding.
+
+        A layer has its first element where the crops in front of it leave off, not at the image's first pixel.
+        """
+        values = [value for value in self.trace.values.values() if isinstance(value, Value)]
         outputs = [value for value in self.trace.outputs.values() if isinstance(value, Value)]
         return tuple(
-            max(0, *(-value.axes[i].start for value in outputs)) if outputs else 0
+            max(0, *(value.axes[i].start for value in values), 0)
+            - min(0, *(o.axes[i].start for o in outputs), 0)
             for i in range(len(self.patch))
         )
 

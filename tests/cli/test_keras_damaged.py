@@ -86,7 +86,7 @@ def test_a_truncated_file_is_one_line(name: str, tmp_path: Path, capfd: pytest.C
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 def test_many_changed_bytes(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    check(name, bytes_changed((FOLDER / name).read_bytes(), 2000, 2), tmp_path, capfd)
+    check(name, bytes_changed((FOLDER / name).read_bytes(), 1000, 2), tmp_path, capfd)
 
 
 @pytest.mark.slow
@@ -97,9 +97,8 @@ def test_every_header_byte(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
 
     def mutants() -> Iterator[tuple[str, bytes]]:
         for place in range(0, 3200):
-            for value in (127, 255):
-                changed = bytearray(data)
-                changed[place] = value
-                yield f"byte {place} = {value}", bytes(changed)
+            changed = bytearray(data)
+            changed[place] = 255 if place % 2 else 127
+            yield f"byte {place} = {changed[place]}", bytes(changed)
 
     check(name, mutants(), tmp_path, capfd)

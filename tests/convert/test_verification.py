@@ -1023,3 +1023,22 @@ def test_rewrites_that_do_not_fit_the_tensors(change):
 def test_the_provider_is_passed_on():
     with pytest.raises(RequestError, match="cpu, cuda or cuda:N"):
         pair().verify(provider="abacus")
+
+
+@pytest.mark.parametrize("cropped", [(1, 0), (3, 2), (2, 5)])
+def test_a_crop_in_front_of_the_padded_layer_moves_where_the_padding_is(cropped):
+    """The padding stands where the crop leaves off: vectors read it although they begin inside the image."""
+    before, after = cropped
+    net = Net(shape=(None, 2, 16, 15))
+    ends = net.integers(-after or 1 << 62, -after or 1 << 62)
+    x = net("Slice", net.conv(kernel=3), net.integers(before, before), ends, net.integers(2, 3))
+    x = net("Relu", net.conv(x, kernel=3, pads=[1, 1, 1, 1]))
+    model = net.model(net.dense(net.flat(x)))
+    conversion = convert(model)
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    assert conversion.exactness == "border effect"
+    assert report.verdict is BORDER, report
+    wrong = conversion.map.proto.graph.node
+    pads = next(a for node in wrong if node.op_type == "Conv" for a in node.attribute if a.name == "pads")
+    pads.ints[:] = [2, 1, 0, 1]  # a row too far up, everywhere
+    assert verify(model, conversion.map, analysis=conversion.analysis).verdict is DIFFERENT
