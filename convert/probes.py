@@ -47,7 +47,7 @@ _DECADES = {"float16": 3, "float32": 12, "float64": 12}
 
 @dataclass(frozen=True)
 class Layer:
-    """A rewritten layer: the reference's ``weight``, a view, ``(K, O)``; the candidate's ``kernel``, ``(O, C, *window)``.
+    """A rewritten layer: ``weight`` of the reference, ``(K, O)``; ``kernel`` of the candidate, ``(O, C, *window)``.
 
     ``rows``, of the kernel's shape without ``O``: which ``k`` each place of the window reads. ``node`` is the
     candidate's convolution.
