@@ -20,6 +20,14 @@ _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence
 @options.keras_options
 @options.expected_option
 @click.option(
+    "--data", metavar="FILE", help="Your own inputs, .npy or .npz: patches, or larger ones window by window."
+)
+@click.option(
+    "--rtol", type=click.FloatRange(0), help="Allow each element atol + rtol * |reference| (numpy.allclose)."
+)
+@click.option("--atol", type=click.FloatRange(0), help="See --rtol; default 0 where one of them is given.")
+@click.option("--self-test", is_flag=True, help="Damage the candidate in several ways: is each one found?")
+@click.option(
     "--stride", type=options.STRIDE, help="The map's stride, where the candidate's metadata has none."
 )
 @options.size_option
@@ -36,6 +44,10 @@ def command(
     order: str | None,
     keras: dict[str, Any],
     expected: str | None,
+    data: str | None,
+    rtol: float | None,
+    atol: float | None,
+    self_test: bool,
     stride: tuple[int, ...] | str | None,
     size: tuple[int, ...] | None,
     seed: int,
@@ -51,7 +63,7 @@ def command(
     1 for border effect (see --accept-border), different and inconclusive.
     """
     from ..convert.analysis import audit
-    from ..convert.expected import read_expected
+    from ..convert.expected import read_data, read_expected
     from ..convert.networks import is_keras
     from ..convert.verification import verify
 
@@ -70,6 +82,7 @@ def command(
         ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
         provider=provider, seed=seed, accept_border=accept_border, size=size,
         expected=None if expected is None else read_expected(expected),
+        data=None if data is None else read_data(data), rtol=rtol, atol=atol, self_test=self_test,
     )  # fmt: skip
     at_work_on("")
     document = {"reference": reference, "candidate": candidate, **report.to_json()}

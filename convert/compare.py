@@ -1,16 +1,16 @@
 """Two arrays become figures and a verdict.
 
-With ``r`` the reference and ``c`` the candidate, the measure is one number::
+With ``r`` the reference and ``c`` the candidate, a float output passes where every element has
 
-    ratio = max |r - c| / max |r|
+    |r - c| <= absolute + relative * max |r|          or, where the caller asks for it element by element,
+    |r - c| <= absolute + relative * |r|              which is ``numpy.allclose``
 
-the worst element against the largest, so that neither a quiet output nor one bad element among many can hide.
-A float output passes where ``ratio <= tolerance``; integers and booleans (class indices) must be equal.
+The first measures the worst element against the largest, so that neither a quiet output nor one bad element among many
+can hide. Integers and booleans (class indices) must be equal.
 
-What passes elsewhere does not pass here: no broadcasting, no conversion between element types; a NaN or an
-infinity on one side only is a difference. On both sides it is counted and proves nothing. An output that
-has no element, or that is the same within the tolerance whatever goes in, proves nothing either: a constant
-would pass.
+What passes elsewhere does not pass here: no broadcasting, no conversion between element types; a NaN or an infinity on
+one side only is a difference. On both sides it is counted and proves nothing. An output that has no element, or that is
+the same whatever goes in, proves nothing either: a constant would pass.
 """
 
 from dataclasses import dataclass
@@ -39,9 +39,10 @@ def worst(*verdicts: Verdict) -> Verdict:
     return max(verdicts, key=list(Verdict).index, default=Verdict.INCONCLUSIVE)
 
 
-# As a share of the largest absolute value. float32: two orders of summing 25,088 products differ by 2e-6;
-# fifty times that keeps engines and deep networks apart from faults. float16 has 11 bits, 2^-11 is 5e-4,
-# and every layer rounds again. To be derived from each network's own arithmetic some day.
+# As a share of the largest absolute value, where nothing is known of the network: ``sensitivity`` has what is allowed
+# where it can be run. float32: two orders of summing 25,088 products differ by 2e-6; fifty times that keeps engines
+# apart from faults. float16 has 11 bits, 2^-11 is 5e-4, and every layer rounds again. An output that moves by less than
+# this is taken for a constant.
 _TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 
 
@@ -64,14 +65,28 @@ def tolerance_for(dtype: Any) -> float:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far a float output may be off: ``relative`` of the largest value, or of each where ``elementwise``."""
+
+    relative: float
+    absolute: float = 0.0
+    elementwise: bool = False
+
+    def allowed(self, scale: float) -> float:
+        """The largest difference that passes beside a value of ``scale``."""
+        return self.absolute + self.relative * scale
+
+
+@dataclass(frozen=True)
 class Figures:
     """What a comparison found.
 
-    ``index`` is the worst element's place, ``difference`` its absolute difference, ``reference`` and
-    ``candidate`` the two values there; ``scale`` the largest finite absolute value of the reference and
-    ``spread`` how far one of its elements moves from sample to sample. ``count`` elements were compared;
-    ``unproven`` of them were NaN, or the same infinity, on both sides. ``reason`` says why the verdict is
-    not ``equivalent``.
+    ``index`` is the worst element's place, ``difference`` its absolute difference, ``reference`` and ``candidate`` the
+    two values there, ``allowed`` what the difference may be; ``scale`` the largest finite absolute value of the
+    reference and ``spread`` how far one of its elements moves from sample to sample. ``count`` elements were compared;
+    ``unproven`` of them were NaN, or the same infinity, on both sides. ``ulp_median`` and ``ulp_p99``: how many
+    representable numbers lie between the two, at the median and the 99th percentile (0 for integers). ``reason`` says
+    why the verdict is not ``equivalent``.
     """
 
     verdict: Verdict
@@ -85,7 +100,9 @@ class Figures:
     scale: float
     spread: float
     ratio: float
-    tolerance: float
+    allowed: float
+    ulp_median: float
+    ulp_p99: float
 
     def to_json(self) -> dict[str, object]:
         """The fields under their names; what JSON has no number for (NaN, infinities) as a string."""
@@ -95,8 +112,8 @@ class Figures:
         }
 
 
-def compare(reference: Array, candidate: Array, tolerance: float | None = None) -> Figures:
-    """Compare two arrays whose axis 0 is the sample; ``tolerance`` defaults to ``tolerance_for``.
+def compare(reference: Array, candidate: Array, tolerance: Tolerance | None = None) -> Figures:
+    """Compare two arrays whose axis 0 is the sample; ``tolerance`` defaults to that of ``tolerance_for``.
 
     With more than one sample, a reference proves something if an element of it moves from sample to sample
     by more than the tolerance; with one sample, if its elements differ by more than that.
@@ -113,25 +130,30 @@ class Comparison:
     figures counts axis 0 through all pieces.
     """
 
-    def __init__(self, tolerance: float | None = None) -> None:
+    def __init__(self, tolerance: Tolerance | None = None) -> None:
         self._tolerance = tolerance
+        self._constant = 0.0  # a spread up to this share of the scale is none
         self._mismatch = ""
         self._samples = 0
         self._count = 0
         self._unproven = 0
         self._scale = 0.0
-        self._difference = -1.0
+        self._excess = -np.inf  # of the worst element: its difference, less what is allowed for its own size
+        self._difference = 0.0
         self._index: tuple[int, ...] = ()
         self._values = (0.0, 0.0)
         # The smallest and the largest finite value of each element over all samples.
         self._low: Array | None = None
         self._high: Array | None = None
+        self._ulps: list[Array] = []
+        self._kept = 0
 
     def add(self, reference: Array, candidate: Array) -> None:
         """Add samples: ``(samples, *anything)`` on both sides, equal in shape and element type."""
         reference, candidate = np.asarray(reference), np.asarray(candidate)
+        self._constant = tolerance_for(reference.dtype)
         if self._tolerance is None or reference.dtype.kind in "biu":
-            self._tolerance = tolerance_for(reference.dtype)
+            self._tolerance = Tolerance(self._constant)
         if reference.shape != candidate.shape:
             self._mismatch = f"shapes must be equal: {reference.shape} and {candidate.shape}"
         elif reference.dtype != candidate.dtype:
@@ -152,8 +174,16 @@ class Comparison:
             self._unproven += int(agree.sum())
             difference[agree] = 0.0
             difference[np.isnan(difference)] = np.inf
-        place = int(difference.argmax())
-        if difference.flat[place] > self._difference:
+        if reference.dtype.kind == "f" and self._kept < _MOST_ULPS:
+            self._ulps.append(ulps(reference, candidate))
+            self._kept += reference.size
+        tolerance = self._tolerance or Tolerance(0.0)
+        excess = difference
+        if tolerance.elementwise:
+            excess = difference - tolerance.relative * np.where(np.isfinite(r), np.abs(r), 0.0)
+        place = int(excess.argmax())
+        if excess.flat[place] > self._excess:
+            self._excess = float(excess.flat[place])
             self._difference = float(difference.flat[place])
             sample, *rest = (int(i) for i in np.unravel_index(place, r.shape))
             self._index = (self._samples + sample, *rest)
@@ -178,34 +208,65 @@ class Comparison:
 
     def figures(self) -> Figures:
         """The figures of everything added so far."""
-        difference, tolerance, spread = max(self._difference, 0.0), self._tolerance or 0.0, self._spread()
-        ratio = difference / self._scale if self._scale else np.inf if difference else 0.0
+        tolerance, spread = self._tolerance or Tolerance(0.0), self._spread()
+        beside = abs(self._values[0]) if tolerance.elementwise else self._scale
+        allowed = tolerance.allowed(beside if np.isfinite(beside) else 0.0)
+        ratio = self._difference / self._scale if self._scale else np.inf if self._difference else 0.0
         verdict, reason = Verdict.EQUIVALENT, ""
         if self._mismatch:
             verdict, reason = Verdict.DIFFERENT, self._mismatch
-        elif not ratio <= tolerance:
+        elif self._count and not self._difference <= allowed:
             verdict = Verdict.DIFFERENT
-            reason = f"{difference:.3g} is {ratio:.2g} of the largest value, more than {tolerance:.2g}"
+            reason = (
+                f"{self._difference:.3g} is more than {allowed:.2g}, and {ratio:.2g} of the largest value"
+            )
         elif self._count == 0:
             verdict, reason = Verdict.INCONCLUSIVE, "the output has no element"
         elif self._unproven == self._count:
             verdict, reason = Verdict.INCONCLUSIVE, "every value is NaN or infinite on both sides"
-        elif spread <= tolerance * self._scale:
+        elif spread <= max(allowed, self._constant * self._scale):
             verdict, reason = Verdict.INCONCLUSIVE, "the output is the same whatever goes in"
+        median, high = np.percentile(np.concatenate(self._ulps), (50, 99)) if self._ulps else (0.0, 0.0)
         return Figures(
             verdict=verdict,
             reason=reason,
             count=self._count,
             unproven=self._unproven,
-            difference=difference,
+            difference=self._difference,
             index=self._index,
             reference=self._values[0],
             candidate=self._values[1],
             scale=self._scale,
             spread=spread,
             ratio=float(ratio),
-            tolerance=tolerance,
+            allowed=allowed,
+            ulp_median=float(median),
+            ulp_p99=float(high),
         )
+
+
+_MOST_ULPS = 1 << 22  # elements whose distance is kept
+
+
+def ulps(one: Array, other: Array) -> Array:
+    """How many representable numbers lie between the elements of two arrays of one floating type, 0 for NaN in both.
+
+    >>> ulps(np.float32([1, 0]), np.nextafter(np.float32([1, 0]), np.float32(2))).tolist()
+    [1.0, 1.0]
+    """
+    size = one.dtype.itemsize
+    integer, lowest = np.dtype(f"i{size}"), -(1 << (8 * size - 1))
+
+    def ordered(array: Array) -> Array:
+        bits: Array = np.ascontiguousarray(array).view(integer)
+        wide: NDArray[Any] = bits.astype(np.float64 if size < 8 else np.longdouble)
+        # Negative numbers count backwards from the sign bit, so that -0 and 0 are one place.
+        place: Array = np.where(np.signbit(wide), lowest - wide, wide)
+        return place
+
+    distance: Array = np.abs(ordered(one) - ordered(other)).astype(np.float64)
+    distance[np.isnan(one) & np.isnan(other)] = 0.0
+    return distance.reshape(-1)
 
 
 def _json_number(value: float | str) -> float | str:

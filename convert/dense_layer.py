@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from .bands import bands
-from .compare import Figures, Verdict, compare, tolerance_for
+from .compare import Figures, Tolerance, Verdict, compare, tolerance_for
 from .errors import NegativeAnswer, RequestError
 from .execute import session
 from .kernel import dense_to_kernel, kernel_to_dense, units_last
@@ -174,7 +174,7 @@ def prove(layer: DenseLayer, kernel: Array, layout: str, *, flip: bool, stride: 
     image = _image(layer, stride)
     expected = _on_every_window(layer, image, stride)  # (positions, O)
     found = _by_convolution(correlating(kernel, layout, flip), layer.bias, image, stride)
-    figures = compare(expected, found, tolerance_for(np.float32))
+    figures = compare(expected, found, Tolerance(tolerance_for(np.float32)))
     if figures.verdict is not Verdict.EQUIVALENT:
         raise NegativeAnswer(
             f"the convolution is not proven to be the dense layer: {figures.reason}",

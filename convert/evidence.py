@@ -115,6 +115,11 @@ def described(figures: Mapping[str, Figures], places: Mapping[str, Place]) -> st
         return f"output {name!r}: {worst.reason}"
     text = (
         f"output {name!r}, worst at {places[name]}: reference {worst.reference:.6g}, candidate "
-        f"{worst.candidate:.6g}, difference {worst.difference:.2e}, {worst.ratio:.1e} of the largest value"
+        f"{worst.candidate:.6g}, difference {worst.difference:.2e} of {worst.allowed:.1e} allowed, "
+        f"{worst.ratio:.1e} of the largest value"
     )
+    if worst.ulp_p99:
+        text += (
+            f"; in units of the last place {worst.ulp_median:g} (median), {worst.ulp_p99:g} (99th percentile)"
+        )
     return f"{text}; {worst.reason}" if worst.verdict is Verdict.INCONCLUSIVE else text

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .compare import Figures, Verdict, compare
+from .compare import Figures, Tolerance, Verdict, compare
 from .errors import FileError, RequestError
 from .evidence import Check, overall
 from .execute import Session, Value
 from .model import Model
-from .numpy_files import member_header, members, open_npz
+from .numpy_files import map_npy, member_header, members, open_npz
 from .references import reading
 
 Array = NDArray[Any]
@@ -50,15 +50,23 @@ class Expected:
         return found
 
 
+def read_data(path: str) -> Array:
+    """The one array of a ``.npy`` or ``.npz``. Raises ``FileError`` for a file that is none, or has several."""
+    with reading(path):
+        if path.lower().endswith(".npy"):
+            return map_npy(path)
+        with open_npz(path) as archive:
+            names = list(members(archive))
+    if len(names) != 1:
+        raise FileError(
+            f"a file of inputs has one array, but this one has {', '.join(names) or 'none'}", file=path
+        )
+    return _arrays(path)[names[0]]
+
+
 def read_expected(path: str) -> Expected:
     """The arrays of a ``.npz``. Raises ``FileError`` for a file that is none, or lacks ``patch_x`` or ``patch_y``."""
-    with reading(path), open_npz(path) as archive:
-        arrays = {}
-        for name, info in members(archive).items():
-            if member_header(archive, info).dtype.kind not in "fiub":
-                raise FileError(f"{name} must be numbers", file=path)
-            with archive.open(info) as stream:
-                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    arrays = _arrays(path)
     for name in ("patch_x", "patch_y"):
         if name not in arrays:
             raise FileError(
@@ -70,12 +78,24 @@ def read_expected(path: str) -> Expected:
     return Expected(path, arrays)
 
 
+def _arrays(path: str) -> dict[str, Array]:
+    """Every array of a ``.npz``, which must be numbers."""
+    arrays = {}
+    with reading(path), open_npz(path) as archive:
+        for name, info in members(archive).items():
+            if member_header(archive, info).dtype.kind not in "fiub":
+                raise FileError(f"{name} must be numbers", file=path)
+            with archive.open(info) as stream:
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
+
+
 def on_patches(model: Model, session: Session, expected: Expected) -> Check:
     """The network on ``patch_x`` against ``patch_y``. Raises ``RequestError`` where they do not fit its interface."""
     given = expected.outputs("patch_x")
     results = session.run(_fed(session.inputs, given, expected))
-    figures = _compared(session, results, expected.outputs("patch_y"), _tolerance(model), expected)
-    return _check(figures, session, f"{len(given[0])} patches of {expected.path}")
+    figures = _compared(model, results, expected.outputs("patch_y"), expected)
+    return _check(figures, results, f"{len(given[0])} patches of {expected.path}")
 
 
 def on_scan(model: Model, session: Session, expected: Expected, channels_first: bool) -> Check | None:
@@ -90,10 +110,10 @@ def on_scan(model: Model, session: Session, expected: Expected, channels_first: 
     if channels_first:
         # (N, C, *positions) -> (N, *positions, C)
         results = {name: np.moveaxis(array, 1, -1) for name, array in results.items()}
-    if [results[value.name].shape for value in session.outputs] != [array.shape for array in wanted]:
+    if [results[name].shape for name in _outputs(model)] != [array.shape for array in wanted]:
         return None
-    figures = _compared(session, results, wanted, _tolerance(model), expected)
-    return _check(figures, session, f"every position of image_x in {expected.path}")
+    figures = _compared(model, results, wanted, expected)
+    return _check(figures, results, f"every position of image_x in {expected.path}")
 
 
 def _tolerance(model: Model) -> float:
@@ -117,10 +137,15 @@ def _fed(inputs: tuple[Value, ...], arrays: list[Array], expected: Expected) -> 
     return {v.name: np.ascontiguousarray(a.astype(v.dtype)) for v, a in zip(inputs, arrays, strict=True)}
 
 
+def _outputs(model: Model) -> list[str]:
+    return [output.name for output in model.proto.graph.output]
+
+
 def _compared(
-    session: Session, results: Mapping[str, Array], wanted: list[Array], tolerance: float, expected: Expected
+    model: Model, results: Mapping[str, Array], wanted: list[Array], expected: Expected
 ) -> dict[str, Figures]:
-    names = [value.name for value in session.outputs]
+    names = _outputs(model)
+    tolerance = _tolerance(model)
     if len(names) != len(wanted):
         raise RequestError(
             f"the network has {len(names)} outputs, the file {len(wanted)}", file=expected.path
@@ -135,18 +160,18 @@ def _compared(
             )
         coarse = np.dtype(results[name].dtype).kind not in "biu"
         figures[name] = compare(
-            array.astype(results[name].dtype), results[name], tolerance if coarse else 0.0
+            array.astype(results[name].dtype), results[name], Tolerance(tolerance if coarse else 0.0)
         )
     return figures
 
 
-def _check(figures: Mapping[str, Figures], session: Session, what: str) -> Check:
-    verdict = overall(figures, {value.name: value.dtype for value in session.outputs})
+def _check(figures: Mapping[str, Figures], results: Mapping[str, Array], what: str) -> Check:
+    verdict = overall(figures, {name: results[name].dtype for name in figures})
     worst = max(figures.values(), key=lambda f: (list(Verdict).index(f.verdict), f.ratio))
     if verdict is not Verdict.EQUIVALENT:
         return Check(
             "framework", verdict, f"the framework gave something else for {what}: {worst.reason}", figures
         )
     text = f"checked against the framework's outputs: {what}, largest difference {worst.difference:.2e}, "
-    text += f"{worst.ratio:.1e} of the largest value (at most {worst.tolerance:.0e})"
+    text += f"{worst.ratio:.1e} of the largest value (at most {worst.allowed / worst.scale:.0e})"
     return Check("framework", verdict, text, figures)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from . import crops
-from .compare import Comparison, Verdict, compare, tolerance_for
+from .compare import Comparison, Tolerance, Verdict, compare
 from .errors import FileError, MachineError, RequestError
 from .evidence import Check, Place, described, overall
 from .execute import Session
 from .inputs import map_place
 from .model import Model
+from .sensitivity import disturbed, tolerances
 
 Array = NDArray[Any]
 
@@ -36,7 +37,11 @@ _GAINS = (
     64.0,
 )  # how large the random inputs are: a larger one wakes units that a bias puts to sleep
 
-_COARSE = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+_COARSE = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+
+# What else than signed noise is fed, to networks of floats: cancellation, and magnitudes far apart.
+_OFFSET = {"float16": 4.0, "float32": 100.0, "float64": 100.0}
+_DECADES = {"float16": 3.0, "float32": 12.0, "float64": 12.0}
 
 
 @dataclass
@@ -51,6 +56,9 @@ class Trial:
     channels_first: bool
     seed: int
     is_map: bool = True  # the candidate says so; else it may be a patch network itself, without positions
+    asked: Tolerance | None = (
+        None  # what the caller allows; else what the network itself makes of a disturbance
+    )
 
     def __post_init__(self) -> None:
         self.input, self.other = self.ours.inputs[0], self.theirs.inputs[0]
@@ -65,12 +73,12 @@ class Trial:
                     raise FileError(f"axis {axis} of the input must have a size", file=self.model.path)
         self.shape = [n or 1 for n in shape]
         self.elements = prod(self.shape[1:])
-        self.tolerance = self._coarsest()
+        self.coarsest = self._coarsest()
         self.kinds = {v.name: v.dtype for v in self.ours.outputs}
         self.gain = self._probe()
 
-    def _coarsest(self) -> float | None:
-        """The tolerance of the coarsest floating-point type that the network computes in; ``None`` without any.
+    def _coarsest(self) -> str:
+        """The floating-point type with the fewest digits that the network computes in.
 
         A network that ends with a Cast to float64 has rounded as float32 does all the way up to it.
         """
@@ -83,7 +91,7 @@ class Trial:
             if a.name == "to"
         }
         kinds |= {name for name, target in _COARSE.items() if target in targets}
-        return max((tolerance_for(name) for name in _COARSE if name in kinds), default=None)
+        return next((name for name in _COARSE if name in kinds), "float32")
 
     def _probe(self) -> float:
         """The first gain at which every output of the reference changes with its input, or the smallest.
@@ -100,9 +108,7 @@ class Trial:
             results = _in_batches(self.ours, samples, self.batch)
             figures = {}
             for name, result in results.items():
-                comparison = Comparison(self.tolerance)
-                comparison.add(result, result)
-                figures[name] = comparison.figures()
+                figures[name] = compare(result, result)
             if all(f.verdict is Verdict.EQUIVALENT for f in figures.values()):
                 return gain
         return _GAINS[0]
@@ -121,14 +127,84 @@ class Trial:
         """Whether the candidate takes inputs of the patch's size only."""
         return self._fixed() == list(self.patch)
 
-    def at_patch(self) -> Check:
-        """Both networks on inputs of the patch's size."""
-        if any(n not in (None, p) for n, p in zip(self._fixed(), self.patch, strict=True)):
-            return Check("patch", None, f"not run: the candidate's input is fixed at {self._fixed()}")
+    def at_patch(self) -> list[Check]:
+        """Both networks on inputs of the patch's size: signed noise, and for floats with an offset and wide range."""
+        if not self._takes_patches():
+            return [Check("patch", None, f"not run: the candidate's input is fixed at {self._fixed()}")]
         # Many, where they cost nothing: a unit that never wakes hides a wrong weight.
         count = max(2, min(64, _CHEAP // self.elements), self.other.shape[0] or 0)
         samples = self._noise(count, self.patch, self.gain)
-        return self._compared("patch", samples, [1] * len(self.patch), self.patch, None)
+        ones = [1] * len(self.patch)
+        checks = [self._compared("patch", samples, ones, self.patch, None)]
+        kind = self.input.dtype
+        if kind in _FLOATS:
+            few = samples[: max(4, self.other.shape[0] or 0)]
+            generator = np.random.default_rng(self.seed)
+            decades = _DECADES[kind] / 2
+            others = {
+                "patch, offset": few + np.asarray(_OFFSET[kind], few.dtype),
+                "patch, wide range": (few * 10 ** generator.uniform(-decades, decades, few.shape)).astype(
+                    few.dtype
+                ),
+            }
+            checks += [
+                _optional(self._compared(name, x, ones, self.patch, None)) for name, x in others.items()
+            ]
+        return checks
+
+    def one_batch(self) -> dict[str, Array] | None:
+        """Some patches that both networks take as one batch; None where the candidate's sizes are others."""
+        batch = self.batch or self.other.shape[0] or 2
+        if not self._takes_patches() or self.other.shape[0] not in (None, batch):
+            return None
+        return {self.input.name: self._noise(batch, self.patch, self.gain)}
+
+    def inside(self, model: Model, provider: str) -> dict[str, Array] | None:
+        """The outputs of the candidate, or of a ``model`` that shows more of it, for several patches, if it takes them.
+
+        None where the candidate's sizes are others, or it does not run.
+        """
+        if not self._takes_patches():
+            return None
+        samples = self._noise(max(2, min(8, _CHEAP // self.elements)), self.patch, self.gain)
+        try:
+            return _in_batches(Session(model, provider), samples, self.other.shape[0])
+        except FileError:
+            return None
+
+    def _takes_patches(self) -> bool:
+        return all(n in (None, p) for n, p in zip(self._fixed(), self.patch, strict=True))
+
+    def on_data(self, data: Array, stride: tuple[int, ...] | None) -> Check:
+        """Both networks on the user's own inputs: patches, or larger inputs window by window.
+
+        Raises ``RequestError`` where the data does not fit the network's input.
+        """
+        sizes = tuple(data.shape[axis] for axis in self.axes) if data.ndim == len(self.shape) else ()
+        rest = [n for axis, n in enumerate(data.shape) if axis and axis not in self.axes]
+        if (
+            not sizes
+            or not len(data)
+            or rest != [n for a, n in enumerate(self.shape) if a and a not in self.axes]
+        ):
+            raise RequestError(
+                f"the data must be samples of {'x'.join(map(str, self.shape[1:]))} or larger, but it is "
+                f"{'x'.join(map(str, data.shape))}"
+            )
+        if data.dtype.kind not in "fiub" or (data.dtype.kind == "f" and self.input.dtype not in _FLOATS):
+            raise RequestError(f"the network reads {self.input.dtype}, but the data is {data.dtype}")
+        step = self.patch if sizes == self.patch else stride
+        if step is None:
+            raise RequestError(
+                "data larger than the patch needs the map's stride", hint="say it with --stride"
+            )
+        counts = [crops.positions(*axis) for axis in zip(sizes, self.patch, step, strict=True)]
+        if min(counts) < 1:
+            raise RequestError(f"the data is at least as large as the patch {self.patch}, not {sizes}")
+        image = np.ascontiguousarray(data.astype(self.input.dtype))
+        return self._compared(
+            "data", image, counts, step, max(64, _MOST_CROPPED // (len(image) * self.elements))
+        )
 
     def windows(
         self, stride: tuple[int, ...] | None, size: tuple[int, ...] | None
@@ -193,7 +269,7 @@ class Trial:
                 if isinstance(arranged, str):
                     return replace(windows, verdict=Verdict.DIFFERENT, text=f"output {name!r}: {arranged}")
                 parts.append(arranged[(slice(None), *(slice(n + more, None) for n in near))])
-            figures = compare(parts[0], parts[1], self.tolerance)
+            figures = compare(parts[0], parts[1], Tolerance(0.0, windows.figures[name].allowed))
             if figures.verdict is Verdict.DIFFERENT:
                 text = (
                     f"{windows.text}; but vectors of output {name!r} that read no padding change with where the "
@@ -201,6 +277,13 @@ class Trial:
                 )
                 return replace(windows, verdict=Verdict.DIFFERENT, text=text)
         return windows
+
+    def _tolerances(self, windows: Array, results: dict[str, Array]) -> dict[str, Tolerance]:
+        """What each output may differ by on inputs like ``windows``, of which the reference makes ``results``."""
+        if self.input.dtype not in _FLOATS:
+            return tolerances(results, results, self.coarsest)
+        moved = disturbed(np.random.default_rng(self.seed), windows, self.coarsest)
+        return tolerances(results, _in_batches(self.ours, moved, self.batch), self.coarsest)
 
     def _corner(self) -> tuple[slice, ...]:
         """The first patch of an image."""
@@ -219,12 +302,16 @@ class Trial:
             shape = "x".join(map(str, image.shape))
             return Check(name, Verdict.DIFFERENT, f"the candidate fails on {shape}: {error.message}")
         places = crops.chosen_places(counts, most, np.random.default_rng(self.seed))
-        comparisons = {output: Comparison(self.tolerance) for output in self.kinds}
+        comparisons: dict[str, Comparison] = {}
         samples = len(image)
         plain = not self.is_map and self.only_patch()
         for chunk in crops.chunks(places, max(1, _AT_ONCE // (samples * self.elements))):
             windows = crops.crops(image, self.axes, self.patch, stride, chunk)
-            for output, result in _in_batches(self.ours, windows, self.batch).items():
+            results = _in_batches(self.ours, windows, self.batch)
+            for output, result in results.items():
+                if output not in comparisons:
+                    allowed = self.asked or self._tolerances(windows, results)[output]
+                    comparisons[output] = Comparison(allowed)
                 arranged = _arranged(maps[output], result.shape[1:], counts, self.channels_first, plain)
                 if isinstance(arranged, str):
                     return Check(name, Verdict.DIFFERENT, f"output {output!r}: {arranged}")
@@ -239,9 +326,17 @@ class Trial:
             if f.index
         }
         share = f"{len(places)} of {prod(counts)}" if len(places) < prod(counts) else f"{prod(counts)}"
-        what = f"{samples} patches" if name == "patch" else f"{share} positions of {samples} inputs"
+        alone = prod(counts) == 1
+        what = f"{samples} patches" if alone else f"{share} positions of {samples} inputs"
         text = f"{what} compared; {described(figures, found)}"
         return Check(name, overall(figures, self.kinds), text, figures, found)
+
+
+def _optional(check: Check) -> Check:
+    """A check that counts only where its inputs say something: many networks are saturated by such inputs."""
+    if check.verdict is not Verdict.INCONCLUSIVE:
+        return check
+    return replace(check, verdict=None, text=f"says nothing about this network: {check.text}")
 
 
 def _in_batches(session: Session, samples: Array, batch: int | None) -> dict[str, Array]:

@@ -1,30 +1,40 @@
-"""The proof that a map is the network it was made from, in five checks.
+"""The proof that a map is the network it was made from, check by check.
 
 ``interface``   the same inputs and outputs, by name and element type
 ``structure``   every number of the network is in the map, bit for bit (``unchanged``)
-``patch``       on inputs of the patch's size both give the same
+``probes``      each rewritten layer by itself: exact inputs, and the bound of rounding (``probes``)
+``patch``       on inputs of the patch's size both give the same: signed, with an offset, over many decades
+``adequacy``    these inputs moved the rewritten layers (``adequacy``)
+``data``        the same on the caller's own inputs
 ``windows``     on a larger input the map has, at every position, what the network gives on the crop there
 ``framework``   the network gives what the framework gave that it was trained in, where such outputs are at hand
 
-The last is asked of networks that were translated to ONNX: the translation cannot be its own witness.
+Outputs behind a last Softmax or Sigmoid are compared in front of it as well (``inside``). How much two runs may differ
+by is what the network itself makes of a change of one unit in the last place (``sensitivity``). The last check is asked
+of networks that were translated to ONNX: the translation cannot be its own witness.
 
 The patch's size comes from the reference, never from the candidate: a map of another patch must not choose
 the crops it is judged by. What the candidate's metadata claims is checked, or only ever makes the judgement
 stricter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from .compare import Verdict, worst
+from .adequacy import adequacy
+from .compare import Tolerance, Verdict, worst
 from .errors import FileError, RequestError
 from .evidence import Check, Report
 from .execute import Session, Value
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
+from .inside import first_parting, with_hidden
 from .metadata import Metadata, read_metadata
-from .model import Model
+from .model import Array, Model
+from .mutants import mutants
+from .probes import probes
 from .trial import Trial
 from .unchanged import changed
 
@@ -58,19 +68,27 @@ def verify(
     accept_border: bool = False,
     size: tuple[int, ...] | None = None,
     expected: Expected | None = None,
+    data: Array | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    self_test: bool = False,
 ) -> Report:
     """Compare a map with the network it was made from; tuples have one entry a spatial axis.
 
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
-    ``seed``. ``expected``: what the reference's own framework gave.
+    ``seed``. ``expected``: what the reference's own framework gave. ``data``: the caller's own inputs,
+    ``(N, *patch)`` or larger. ``rtol`` and ``atol``: what each element may differ by, ``atol + rtol * |reference|``,
+    instead of what the network's own arithmetic says. ``self_test``: whether each of several damages to the candidate
+    is found as well; if one is not, the verdict is ``inconclusive``.
 
     Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
     be run or its metadata is broken, ``MachineError`` where ``provider`` or memory is missing.
     """
     metadata = read_metadata(candidate.proto, candidate.path)
-    ours, theirs = Session(reference, provider), Session(candidate, provider)
-    checks = [_interface(ours, theirs)]
+    shown, hidden = with_hidden(reference, candidate)
+    ours, theirs = Session(shown, provider), Session(hidden, provider)
+    checks = [_interface(reference, candidate, ours, theirs)]
 
     def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
         accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
@@ -80,11 +98,13 @@ def verify(
         return report(Verdict.DIFFERENT)
     axes = _axes(reference, ours.inputs[0], theirs.inputs[0], metadata, analysis)
     pixels = _patch(ours.inputs[0], axes, patch, analysis)
-    checks.append(_structure(reference, candidate, metadata, pixels, axes))
+    structure = _structure(reference, candidate, metadata, pixels, axes)
+    checks.append(structure)
+    if metadata is not None and metadata.rewrites:
+        checks.append(probes(reference, candidate, metadata, provider, seed=seed))
     channels_first = _channels_first(ours.inputs[0], axes, metadata, analysis)
-    trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed, metadata is not None)
-    at_patch = trial.at_patch()
-    checks.append(at_patch)
+    asked = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, elementwise=True)
+    trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed, metadata is not None, asked)
     step = stride or (metadata.stride if metadata else None)
     if step is None and not trial.only_patch():
         raise RequestError(
@@ -94,19 +114,65 @@ def verify(
         )
     if step is not None and (len(step) != len(pixels) or min(step) < 1):
         raise RequestError(f"a stride is positive on each of {len(pixels)} spatial axes, not {step}")
+    at_patch, *others = trial.at_patch()
+    if at_patch.verdict is Verdict.DIFFERENT:
+        layer = first_parting(reference, candidate, trial.one_batch(), provider)
+        if layer:
+            at_patch = replace(
+                at_patch, text=f"{at_patch.text}; the first layer with another value is {layer!r}"
+            )
+    checks += [at_patch, *others]
+    if metadata is not None:
+        checks += adequacy(candidate, metadata, lambda model: trial.inside(model, provider))
+    if data is not None:
+        checks.append(trial.on_data(data, step))
     windows, larger = trial.windows(step, size)
     if windows.verdict is Verdict.DIFFERENT:
-        windows = _border(windows, checks, metadata, analysis)
+        windows = _border(windows, structure, at_patch, metadata, analysis)
     if windows.verdict is Verdict.BORDER_EFFECT and analysis is not None and step is not None:
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
     checks += _framework(reference, ours, theirs, expected, windows, channels_first)
+    if self_test:
+        checks.append(
+            _self_test(
+                candidate,
+                metadata,
+                lambda damaged: verify(
+                    reference, damaged, patch=patch, stride=stride, analysis=analysis, provider=provider, seed=seed,
+                    size=size, data=data, rtol=rtol, atol=atol,
+                ),
+            )
+        )  # fmt: skip
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
     if windows.verdict is None and at_patch.verdict is None:
         verdicts.append(Verdict.INCONCLUSIVE)
     return report(worst(*verdicts), patch=pixels, stride=step, size=larger)
+
+
+def _self_test(candidate: Model, metadata: Metadata | None, judged: Callable[[Model], Report]) -> Check:
+    """Whether damages to the candidate are found, each by itself; one that does not load is."""
+    rewritten = [rewrite.target for rewrite in metadata.rewrites] if metadata is not None else []
+    found: list[str] = []
+    survivors: list[str] = []
+    for damage, damaged in mutants(candidate, rewritten):
+        try:
+            verdict = judged(damaged).verdict
+        except FileError:
+            verdict = Verdict.DIFFERENT
+        (found if verdict is Verdict.DIFFERENT else survivors).append(damage)
+    if survivors or not found:
+        text = (
+            f"not found: {', '.join(survivors)}"
+            if survivors
+            else "the candidate has nothing that could be damaged"
+        )
+        return Check("self-test", Verdict.INCONCLUSIVE, text)
+    return Check(
+        "self-test", Verdict.EQUIVALENT, f"{len(found)} damages, each of them found: {', '.join(found)}"
+    )
 
 
 def _framework(
@@ -129,14 +195,17 @@ def _framework(
     return [*found, scan] if scan is not None else found
 
 
-def _interface(ours: Session, theirs: Session) -> Check:
+def _interface(reference: Model, candidate: Model, ours: Session, theirs: Session) -> Check:
     """The same inputs and outputs by name, order and element type; the same rank of the input."""
 
     def differs(text: str) -> Check:
         return Check("interface", Verdict.DIFFERENT, text)
 
     for kind in ("inputs", "outputs"):
-        mine, other = getattr(ours, kind), getattr(theirs, kind)
+        mine, other = (
+            [v for v in getattr(session, kind) if kind == "inputs" or v.name in _outputs(model)]
+            for session, model in ((ours, reference), (theirs, candidate))
+        )
         if [v.name for v in mine] != [v.name for v in other]:
             names = [v.name for v in mine], [v.name for v in other]
             return differs(f"{kind} are {names[0]}, the candidate's {names[1]}")
@@ -153,6 +222,11 @@ def _interface(ours: Session, theirs: Session) -> Check:
     if len(shape) != len(other_shape):
         return differs(f"the input has {len(shape)} axes, the candidate's has {len(other_shape)}")
     return Check("interface", Verdict.EQUIVALENT, "names and types of inputs and outputs agree")
+
+
+def _outputs(model: Model) -> set[str]:
+    """The names of a network's own outputs."""
+    return {output.name for output in model.proto.graph.output}
 
 
 def _axes(
@@ -234,10 +308,9 @@ def _structure(
 
 
 def _border(
-    windows: Check, checks: Sequence[Check], metadata: Metadata | None, analysis: Analysis | None
+    windows: Check, structure: Check, at_patch: Check, metadata: Metadata | None, analysis: Analysis | None
 ) -> Check:
     """Windows may differ because the reference pads inside, if all else says that the map is right."""
-    structure, at_patch = checks[1], checks[2]
     if (
         analysis is None
         or analysis.exactness != Verdict.BORDER_EFFECT.value

@@ -87,13 +87,11 @@ def test_a_real_topology_is_converted_and_proven(name: str) -> None:
     assert not left & {"Flatten", "Reshape", "Gemm", "MatMul", "GlobalAveragePool", "Shape"}
     report = verify(model, conversion.map, analysis=analysis, accept_border=True)
     verdicts = {check.name: check.verdict and check.verdict.value for check in report.checks}
-    expected = {
-        "interface": "equivalent",
-        "structure": "equivalent",
-        "patch": "equivalent",
-        "windows": "border effect",
-    }
-    assert verdicts == expected
+    assert verdicts.pop("windows") == "border effect"
+    # Of dense layers, if there are any.
+    assert {verdicts.pop("probes", None), verdicts.pop("adequacy", None)} <= {"equivalent", None}
+    assert {verdicts.pop(f"patch, {family}") for family in ("offset", "wide range")} <= {"equivalent", None}
+    assert verdicts == {"interface": "equivalent", "structure": "equivalent", "patch": "equivalent"}
     assert report.size is not None
     assert min(report.size) > 224
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dense2conv.convert.compare import Comparison, Verdict, compare, tolerance_for, worst
+from dense2conv.convert.compare import Comparison, Tolerance, Verdict, compare, tolerance_for, ulps, worst
 from dense2conv.convert.errors import FileError
 
 EQUIVALENT, DIFFERENT, INCONCLUSIVE = Verdict.EQUIVALENT, Verdict.DIFFERENT, Verdict.INCONCLUSIVE
@@ -24,15 +24,15 @@ def test_figures_by_hand():
     assert (figures.reference, figures.candidate) == (1.0, 1.5)
     assert (figures.scale, figures.ratio, figures.count) == (8.0, 0.0625, 4)
     assert figures.spread == 12.0  # -8 to 4
-    assert figures.tolerance == 1e-4
-    assert "0.062 of the largest value, more than 0.0001" in figures.reason
+    assert figures.allowed == 8e-4
+    assert "0.5 is more than 0.0008, and 0.062 of the largest value" in figures.reason
 
 
 @pytest.mark.parametrize(("difference", "verdict"), [(0.9e-4, EQUIVALENT), (1.1e-4, DIFFERENT)])
 def test_the_tolerance_is_a_share_of_the_largest_value(difference, verdict):
     reference = np.array([[100.0, 0.0], [-100.0, 1.0]])
     candidate = reference + np.array([[0.0, 100 * difference], [0.0, 0.0]])
-    assert compare(reference, candidate, 1e-4).verdict is verdict
+    assert compare(reference, candidate, Tolerance(1e-4)).verdict is verdict
 
 
 def test_one_bad_element_in_a_hundred_thousand_is_found():
@@ -89,7 +89,7 @@ def test_verdicts(reference, candidate, verdict):
 
 
 def test_integers_must_be_equal_whatever_the_tolerance():
-    assert compare(np.array([100, 1]), np.array([101, 1]), 0.5).verdict is DIFFERENT
+    assert compare(np.array([100, 1]), np.array([101, 1]), Tolerance(0.5)).verdict is DIFFERENT
 
 
 def test_outputs_that_differ_between_channels_only_prove_nothing():
@@ -150,3 +150,36 @@ def test_the_worst_verdict_rules():
     assert worst(DIFFERENT, INCONCLUSIVE) is DIFFERENT
     assert worst() is INCONCLUSIVE
     assert str(Verdict.BORDER_EFFECT) == "border effect"
+
+
+def test_element_by_element_as_numpy_does_it():
+    generator = np.random.default_rng(3)
+    reference = generator.standard_normal((6, 50)) * 10 ** generator.uniform(-6, 6, (6, 50))
+    for scale in (1e-9, 1e-6, 1e-3):
+        candidate = reference * (1 + scale * generator.standard_normal(reference.shape)) + 1e-8
+        for relative, absolute in ((1e-5, 1e-7), (0.0, 1e-3), (1e-2, 0.0)):
+            figures = compare(reference, candidate, Tolerance(relative, absolute, elementwise=True))
+            passes = np.allclose(candidate, reference, rtol=relative, atol=absolute)
+            assert (figures.verdict is EQUIVALENT) == passes
+            place = figures.index
+            assert figures.allowed == absolute + relative * abs(reference[place])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_distances_in_units_of_the_last_place(dtype):
+    one = np.array([1.0, -1.0, 0.0, 3.5, -0.0, np.inf, np.nan], dtype)
+    steps = 5
+    other = one.copy()
+    for _ in range(steps):
+        other[:4] = np.nextafter(other[:4], np.array(np.inf, dtype))
+    assert ulps(one, other).tolist() == [5, 5, 5, 5, 0, 0, 0]
+    across = np.nextafter(np.array([0.0], dtype), np.array([-1.0], dtype))
+    assert ulps(across, -across).tolist() == [2]
+
+
+def test_median_and_high_percentile_of_the_distances():
+    reference = np.linspace(1, 2, 1000, dtype=np.float32).reshape(10, 100)
+    candidate = np.nextafter(reference, np.float32(3))
+    candidate[0, :20] = np.nextafter(candidate[0, :20], np.float32(3))
+    figures = compare(reference, candidate)
+    assert (figures.ulp_median, figures.ulp_p99) == (1, 2)
