@@ -1,12 +1,14 @@
-"""The proof that a map is the network it was made from, in five checks.
+"""The proof that a map is the network it was made from, in these checks.
 
 ``interface``   the same inputs and outputs, by name and element type
 ``structure``   every number of the network is in the map, bit for bit (``unchanged``)
 ``patch``       on inputs of the patch's size both give the same
 ``windows``     on a larger input the map has, at every position, what the network gives on the crop there
 ``framework``   the network gives what the framework gave that it was trained in, where such outputs are at hand
+``levels``      on the CPU the runtime's optimiser changes neither network's answer (``levels``)
+``providers``   what ran where, by the sessions' own word (``providers``)
 
-The last is asked of networks that were translated to ONNX: the translation cannot be its own witness.
+The framework is asked of networks that were translated to ONNX: the translation cannot be its own witness.
 
 The patch's size comes from the reference, never from the candidate: a map of another patch must not choose
 the crops it is judged by. What the candidate's metadata claims is checked, or only ever makes the judgement
@@ -23,6 +25,7 @@ from .errors import FileError, RequestError
 from .evidence import Check, Report
 from .execute import Session, Value
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
+from .levels import at_both_levels
 from .metadata import Metadata, read_metadata
 from .model import Model
 from .trial import Trial
@@ -54,6 +57,8 @@ def verify(
     stride: tuple[int, ...] | None = None,
     analysis: Analysis | None = None,
     provider: str = "cpu",
+    reference_provider: str = "cpu",
+    allow_tf32: bool = False,
     seed: int = 0,
     accept_border: bool = False,
     size: tuple[int, ...] | None = None,
@@ -63,18 +68,25 @@ def verify(
 
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
-    ``seed``. ``expected``: what the reference's own framework gave.
+    ``seed``. ``expected``: what the reference's own framework gave. ``provider`` runs the candidate; the
+    reference stays on the CPU, the provider that is trusted, unless ``reference_provider`` says otherwise.
+    ``allow_tf32``: float32 products may be rounded to 10 bits on CUDA.
 
     Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
-    be run or its metadata is broken, ``MachineError`` where ``provider`` or memory is missing.
+    be run or its metadata is broken, ``MachineError`` where a provider or memory is missing.
     """
     metadata = read_metadata(candidate.proto, candidate.path)
-    ours, theirs = Session(reference, provider), Session(candidate, provider)
+    ours = Session(reference, reference_provider, allow_tf32=allow_tf32)
+    theirs = Session(candidate, provider, allow_tf32=allow_tf32)
     checks = [_interface(ours, theirs)]
 
     def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
         accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
-        return Report(verdict, accepted, tuple(checks), **sizes, provider=provider, seed=seed)
+        checks.append(_providers(ours, theirs))
+        return Report(
+            verdict, accepted, tuple(checks), **sizes, provider=provider,
+            reference_provider=reference_provider, seed=seed,
+        )  # fmt: skip
 
     if checks[0].verdict is Verdict.DIFFERENT:
         return report(Verdict.DIFFERENT)
@@ -101,12 +113,27 @@ def verify(
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
     checks += _framework(reference, ours, theirs, expected, windows, channels_first)
+    # Closes both sessions: nothing runs behind it.
+    checks.append(
+        at_both_levels(
+            {"reference": (reference, ours), "candidate": (candidate, theirs)}, trial.shape, axes,
+            tolerance=trial.tolerance, gain=trial.gain, seed=seed,
+        )
+    )  # fmt: skip
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
     if windows.verdict is None and at_patch.verdict is None:
         verdicts.append(Verdict.INCONCLUSIVE)
     return report(worst(*verdicts), patch=pixels, stride=step, size=larger)
+
+
+def _providers(ours: Session, theirs: Session) -> Check:
+    """Which provider ran how many convolutions, products and poolings, as each session was asked."""
+    placements = {"reference": ours.placement, "candidate": theirs.placement}
+    text = "; ".join(f"the {name}: {placement}" for name, placement in placements.items())
+    details = {name: placement.to_json() for name, placement in placements.items()}
+    return Check("providers", Verdict.EQUIVALENT, text, details=details)
 
 
 def _framework(

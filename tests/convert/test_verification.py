@@ -193,7 +193,9 @@ def test_the_right_map(rank, channels_last, batch):
     report = pair(rank, channels_last=channels_last, batch=batch).verify()
     assert report.verdict is EQUIVALENT, report
     assert report.accepted
-    assert [c.name for c in report.checks] == ["interface", "structure", "patch", "windows"]
+    assert [c.name for c in report.checks] == [
+        "interface", "structure", "patch", "windows", "levels", "providers",
+    ]  # fmt: skip
     assert all(c.verdict is EQUIVALENT for c in report.checks)
     assert report.stride == (2,) * rank
     counts = [(h - p) // 2 + 1 for h, p in zip(report.size, report.patch, strict=True)]
