@@ -25,6 +25,7 @@ _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence
 @options.size_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random inputs.")
 @click.option("--accept-border", is_flag=True, help="Exit with 0 where padding inside is all that differs.")
+@click.option("--gradients", is_flag=True, help="Compare the gradients of each rewritten layer, too.")
 @options.provider_option
 @options.reference_provider_option
 @click.option("--allow-tf32", is_flag=True, help="Let CUDA round float32 products to TF32's 10 bits.")
@@ -42,6 +43,7 @@ def command(
     size: tuple[int, ...] | None,
     seed: int,
     accept_border: bool,
+    gradients: bool,
     provider: str,
     reference_provider: str,
     allow_tf32: bool,
@@ -75,7 +77,7 @@ def command(
     steps = stride if stride is None or known is None else options.on_each_axis(stride, known)
     report = verify(
         ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
-        provider=provider, reference_provider=reference_provider, allow_tf32=allow_tf32,
+        provider=provider, reference_provider=reference_provider, allow_tf32=allow_tf32, gradients=gradients,
         seed=seed, accept_border=accept_border, size=size,
         expected=None if expected is None else read_expected(expected),
     )  # fmt: skip

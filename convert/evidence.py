@@ -53,7 +53,12 @@ class Check:
                 entry["sample"] = place.sample
             outputs[name] = entry
         verdict = None if self.verdict is None else self.verdict.value
-        document = {"name": self.name, "verdict": verdict, "text": self.text, "outputs": outputs}
+        document: dict[str, object] = {
+            "name": self.name,
+            "verdict": verdict,
+            "text": self.text,
+            "outputs": outputs,
+        }
         return document | ({"details": dict(self.details)} if self.details else {})
 
 

@@ -5,6 +5,7 @@
 ``patch``       on inputs of the patch's size both give the same
 ``windows``     on a larger input the map has, at every position, what the network gives on the crop there
 ``framework``   the network gives what the framework gave that it was trained in, where such outputs are at hand
+``gradients``   of each rewritten layer both forms have the same gradients; only if asked for (``gradients``)
 ``levels``      on the CPU the runtime's optimiser changes neither network's answer (``levels``)
 ``providers``   what ran where, by the sessions' own word (``providers``)
 
@@ -25,6 +26,7 @@ from .errors import FileError, RequestError
 from .evidence import Check, Report
 from .execute import Session, Value
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
+from .gradients import gradient_check
 from .levels import at_both_levels
 from .metadata import Metadata, read_metadata
 from .model import Model
@@ -59,6 +61,7 @@ def verify(
     provider: str = "cpu",
     reference_provider: str = "cpu",
     allow_tf32: bool = False,
+    gradients: bool = False,
     seed: int = 0,
     accept_border: bool = False,
     size: tuple[int, ...] | None = None,
@@ -113,6 +116,8 @@ def verify(
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
     checks += _framework(reference, ours, theirs, expected, windows, channels_first)
+    if gradients:
+        checks.append(gradient_check(reference, candidate, metadata, seed))
     # Closes both sessions: nothing runs behind it.
     checks.append(
         at_both_levels(

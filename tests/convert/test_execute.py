@@ -490,7 +490,8 @@ def test_cuda_computes_in_float32(optimized):
     expected = X.astype(float) @ weight
     # TF32 has 10 bits: it would be off by 1e-3 of the largest value.
     assert np.abs(y - expected).max() < 1e-5 * np.abs(expected).max()
-    assert running.placement.counts == {CUDA: {"MatMul": 1}}
+    assert set(running.placement.counts) == {CUDA}
+    assert sum(running.placement.counts[CUDA].values()) == 1
 
 
 @needs_cuda
