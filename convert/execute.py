@@ -272,7 +272,7 @@ def _error(error: Exception, rule: str, path: str, provider: str) -> Dense2ConvE
         return MachineError(f"ONNX Runtime ran out of memory: {text}", file=path)
     if _NO_FALLBACK.search(raw):
         return MachineError(
-            f"{provider} cannot run all of it, and this ONNX Runtime does not say which nodes it would give to the CPU",
+            f"{provider} did not start, or cannot run all of it: this ONNX Runtime does not say which",
             hint="install a newer onnxruntime-gpu, or leave --provider out to run on the CPU",
             file=path,
         )
