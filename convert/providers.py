@@ -7,7 +7,6 @@ registered can have used nothing else; on a GPU it is told to fail where a node 
 (``session.disable_cpu_ep_fallback``).
 """
 
-import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,6 +72,8 @@ def clash() -> str:
 
 def _installed() -> Iterator[tuple[str, str]]:
     """Name and version of each distribution that has files in the folder ``onnxruntime``."""
+    import importlib.metadata  # asked for CUDA only
+
     seen = set()
     for distribution in importlib.metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-")

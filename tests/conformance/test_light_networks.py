@@ -92,6 +92,8 @@ def test_a_real_topology_is_converted_and_proven(name: str) -> None:
         "structure": "equivalent",
         "patch": "equivalent",
         "windows": "border effect",
+        "levels": "equivalent",
+        "providers": "equivalent",
     }
     assert verdicts == expected
     assert report.size is not None
