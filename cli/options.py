@@ -267,7 +267,14 @@ provider_option = click.option(
     type=PROVIDER,
     default="cpu",
     show_default=True,
-    help="Where ONNX Runtime runs the networks.",
+    help="Where ONNX Runtime runs the network that is to be proven.",
+)
+reference_provider_option = click.option(
+    "--reference-provider",
+    type=PROVIDER,
+    default="cpu",
+    show_default=True,
+    help="Where it runs the reference.",
 )
 
 

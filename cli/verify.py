@@ -33,7 +33,10 @@ _COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence
 @options.size_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random inputs.")
 @click.option("--accept-border", is_flag=True, help="Exit with 0 where padding inside is all that differs.")
+@click.option("--gradients", is_flag=True, help="Compare the gradients of each rewritten layer, too.")
 @options.provider_option
+@options.reference_provider_option
+@click.option("--allow-tf32", is_flag=True, help="Let CUDA round float32 products to TF32's 10 bits.")
 @options.force_option
 @options.report_option
 @options.format_option
@@ -52,7 +55,10 @@ def command(
     size: tuple[int, ...] | None,
     seed: int,
     accept_border: bool,
+    gradients: bool,
     provider: str,
+    reference_provider: str,
+    allow_tf32: bool,
     force: bool,
     reports: tuple[str, ...],
     format: str,  # noqa: A002
@@ -65,9 +71,12 @@ def command(
     from ..convert.analysis import audit
     from ..convert.expected import read_data, read_expected
     from ..convert.networks import is_keras
+    from ..convert.providers import CUDA, clash, parse_provider
     from ..convert.verification import verify
 
     check_reports(reports, force=force, inputs=[reference, candidate])
+    if CUDA in (parse_provider(provider)[0], parse_provider(reference_provider)[0]) and clash():
+        say(f"warning: {clash()}")
     ours = opened(reference, keras)
     theirs = opened(candidate, keras if is_keras(candidate) else {})
     at_work_on(f"{reference} and {candidate}")
@@ -80,7 +89,8 @@ def command(
     steps = stride if stride is None or known is None else options.on_each_axis(stride, known)
     report = verify(
         ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
-        provider=provider, seed=seed, accept_border=accept_border, size=size,
+        provider=provider, reference_provider=reference_provider, allow_tf32=allow_tf32, gradients=gradients,
+        seed=seed, accept_border=accept_border, size=size,
         expected=None if expected is None else read_expected(expected),
         data=None if data is None else read_data(data), rtol=rtol, atol=atol, self_test=self_test,
     )  # fmt: skip

@@ -31,7 +31,7 @@ class Place:
 class Check:
     """One piece of evidence. ``verdict`` is None where it could not be asked for; ``text`` says why.
 
-    ``figures`` and ``places`` are by output name.
+    ``figures`` and ``places`` are by output name; ``details`` is what else JSON has of it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Check:
     text: str
     figures: Mapping[str, Figures] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The check as JSON has it."""
@@ -52,7 +53,13 @@ class Check:
                 entry["sample"] = place.sample
             outputs[name] = entry
         verdict = None if self.verdict is None else self.verdict.value
-        return {"name": self.name, "verdict": verdict, "text": self.text, "outputs": outputs}
+        document: dict[str, object] = {
+            "name": self.name,
+            "verdict": verdict,
+            "text": self.text,
+            "outputs": outputs,
+        }
+        return document | ({"details": dict(self.details)} if self.details else {})
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Report:
     stride: tuple[int, ...] | None = None
     size: tuple[int, ...] | None = None
     provider: str = "cpu"
+    reference_provider: str = "cpu"
     seed: int = 0
 
     def to_json(self) -> dict[str, object]:
@@ -80,6 +88,7 @@ class Report:
             "accepted": self.accepted,
             **axes,
             "provider": self.provider,
+            "reference_provider": self.reference_provider,
             "seed": self.seed,
             "checks": [check.to_json() for check in self.checks],
         }

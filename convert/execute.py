@@ -6,6 +6,8 @@ supplied from its numpy view with ``SessionOptions.add_external_initializers`` (
 The runtime copies each once, into memory that it plans; a view that is not contiguous is laid out first.
 """
 
+import contextlib
+import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from .errors import Dense2ConvError, FileError, MachineError, RequestError
+from .errors import Dense2ConvError, FileError, MachineError
 from .model import Array, Model
+from .providers import CUDA, missing, parse_provider, placed, records_assignment
 
 THREADS = 2
 
@@ -26,13 +29,6 @@ _LARGEST_INLINE = 1 << 16  # bytes
 
 # The element types that become an OrtValue from a numpy array; others travel inside the skeleton.
 _NATIVE = frozenset("?bhilqBHILQefd")
-
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_PROVIDERS = {"cpu": _CPU, "cuda": _CUDA, _CPU.lower(): _CPU, _CUDA.lower(): _CUDA}
-
-# What must not run beside the device that was asked for. Shape arithmetic belongs on the CPU and may stay.
-_HEAVY = frozenset({"AveragePool", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul",
-                    "Gemm", "MatMul", "MaxPool"})  # fmt: skip
 
 _DTYPES: Mapping[str, str] = {
     "tensor(bool)": "bool",
@@ -59,50 +55,47 @@ class Value:
     dtype: str
 
 
-def parse_provider(provider: str) -> tuple[str, int]:
-    """ONNX Runtime's name and the device number of ``cpu``, ``cuda``, ``cuda:1`` or a long name.
-
-    Raises ``RequestError`` for anything else.
-
-    >>> parse_provider("cuda:1")
-    ('CUDAExecutionProvider', 1)
-    """
-    name, colon, device = provider.partition(":")
-    known = _PROVIDERS.get(name.lower())
-    if known is None or (colon and (known == _CPU or not re.fullmatch("[0-9]{1,3}", device))):
-        raise RequestError(
-            f"a provider is cpu, cuda or cuda:N, not {provider!r}", hint="for instance --provider cuda:0"
-        )
-    return known, int(device) if colon else 0
-
-
 class Session:
     """One network, loaded into ONNX Runtime.
 
     ``inputs`` and ``outputs`` are as the runtime understood them; initializers are no inputs. ``provider``
-    is as in ``parse_provider``. Raises ``FileError`` where the runtime does not load the network,
-    ``MachineError`` where the provider or the memory is missing: a provider that was asked for is never
-    replaced by another.
+    is as in ``parse_provider``; ``placement`` says which provider runs what, by the session's own word.
+    ``allow_tf32`` lets CUDA round float32 products to 10 bits; ``optimized`` is ORT_ENABLE_ALL, else
+    ORT_DISABLE_ALL: every node as the file has it.
+
+    Raises ``FileError`` where the runtime does not load the network, ``MachineError`` where the provider or
+    the memory is missing: a provider that was asked for is never replaced by another.
     """
 
-    def __init__(self, model: Model, provider: str = "cpu") -> None:
+    def __init__(
+        self, model: Model, provider: str = "cpu", *, allow_tf32: bool = False, optimized: bool = True
+    ) -> None:
         name, device = parse_provider(provider)
         runtime = _runtime()
         available = runtime.get_available_providers()
         if name not in available:
-            raise _no_provider(name, f"available: {', '.join(available)}")
+            raise missing(name, f"available: {', '.join(available)}")
         skeleton, self._weights = _for_runtime(model)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # fatal only; what matters is raised
+        level = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
         # Two sessions live side by side in a comparison: a waiting pool must not burn the other's cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         settings: dict[str, str] = {}
-        if name == _CUDA:
+        if name == CUDA:
+            _load_cuda(runtime)
             # TF32 rounds float32 products to 10 bits: that is another network.
-            settings = {"device_id": str(device), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            settings = {
+                "device_id": str(device),
+                "use_tf32": "1" if allow_tf32 else "0",
+                "cudnn_conv_algo_search": "HEURISTIC",
+            }
+            if not records_assignment(runtime):
+                options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._path = model.path
         try:
             if self._weights:
@@ -118,12 +111,7 @@ class Session:
             raise
         except Exception as error:
             raise _error(error, "ONNX Runtime does not load it", model.path, name) from error
-        if self._session.get_providers()[0] != name:
-            raise _no_provider(
-                name, f"it is listed but did not start; running: {', '.join(self._session.get_providers())}"
-            )
-        if name == _CUDA:
-            _refuse_partial(self._session, name)
+        self.placement = placed(self._session, skeleton, name, device, allow_tf32 and name == CUDA)
         self.inputs = tuple(map(_value, self._session.get_inputs()))
         self.outputs = tuple(map(_value, self._session.get_outputs()))
         for value in (*self.inputs, *self.outputs):
@@ -145,6 +133,10 @@ class Session:
             raise _error(error, "ONNX Runtime cannot run it on this input", self._path, "") from error
         return {value.name: np.asarray(result) for value, result in zip(self.outputs, results, strict=True)}
 
+    def close(self) -> None:
+        """Give the runtime's memory back; the session cannot run any more."""
+        self._session, self._weights = None, {}
+
 
 def session(model: Model, provider: str = "cpu") -> Session:
     """Load a network into ONNX Runtime; see ``Session``."""
@@ -152,31 +144,31 @@ def session(model: Model, provider: str = "cpu") -> Session:
 
 
 def _runtime() -> Any:
-    """ONNX Runtime, imported when first needed (0.1 s), and silent: it logs to stderr what it also raises."""
-    import onnxruntime
+    """ONNX Runtime, imported when first needed (0.1 s), and silent: it logs to stderr what it also raises.
 
-    onnxruntime.set_default_logger_severity(4)
+    Raises ``MachineError`` where it is not there, or only in part: of two distributions in one folder, removing
+    the one takes files of the other.
+    """
+    try:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(4)
+    except (ImportError, AttributeError) as error:
+        raise MachineError(
+            f"ONNX Runtime is not installed, or not whole: {' '.join(str(error).split())}",
+            hint="run `pip uninstall -y onnxruntime onnxruntime-gpu; pip install onnxruntime`",
+        ) from error
     return onnxruntime
 
 
-def _no_provider(name: str, numbers: str) -> MachineError:
-    return MachineError(
-        f"{name} is not on this machine: {numbers}",
-        hint="run `pip uninstall onnxruntime; pip install onnxruntime-gpu` with the CUDA and cuDNN it needs, "
-        "or leave --provider out to run on the CPU",
-    )
+def _load_cuda(runtime: Any) -> None:
+    """Load the CUDA libraries that pip installed (``onnxruntime-gpu[cuda,cudnn]``): nothing else looks for them there.
 
-
-def _refuse_partial(running: Any, name: str) -> None:
-    """Raise ``MachineError`` where a node that computes was placed elsewhere; older runtimes do not tell."""
-    placement = getattr(running, "get_provider_graph_assignment_info", None)
-    for part in placement() if placement else ():
-        for node in part.get_nodes():
-            if part.ep_name != name and node.op_type in _HEAVY:
-                raise MachineError(
-                    f"{name} cannot run {node.op_type} {node.name!r}: it would run on {part.ep_name}",
-                    hint="leave --provider out to run all of it on the CPU",
-                )
+    What is missing the runtime prints, and the session's start then tells.
+    """
+    if hasattr(runtime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            runtime.preload_dlls()
 
 
 def _value(argument: Any) -> Value:
@@ -267,7 +259,10 @@ def _serialized(skeleton: ModelProto) -> bytes:
 _NO_MEMORY = re.compile(
     r"bad[ _]?alloc|failed to allocate|out of memory|cannot allocate|CUDA failure 2\b", re.I
 )
-_NO_DEVICE = re.compile(r"\bCUDA failure|\bCUDNN failure|\bCUBLAS failure|invalid device ordinal", re.I)
+_NO_DEVICE = re.compile(
+    r"\bCUDA failure|\bCUDNN failure|\bCUBLAS failure|invalid device (?:ordinal|id)\b", re.I
+)
+_NO_FALLBACK = re.compile(r"fallback to (?:the )?CPU EP has been explicitly disabled", re.I)
 
 
 def _error(error: Exception, rule: str, path: str, provider: str) -> Dense2ConvError:
@@ -275,6 +270,12 @@ def _error(error: Exception, rule: str, path: str, provider: str) -> Dense2ConvE
     raw, text = str(error), _reason(str(error))
     if isinstance(error, MemoryError) or _NO_MEMORY.search(raw):
         return MachineError(f"ONNX Runtime ran out of memory: {text}", file=path)
+    if _NO_FALLBACK.search(raw):
+        return MachineError(
+            f"{provider} did not start, or cannot run all of it: this ONNX Runtime does not say which",
+            hint="install a newer onnxruntime-gpu, or leave --provider out to run on the CPU",
+            file=path,
+        )
     if _NO_DEVICE.search(raw):
         return MachineError(f"{provider or 'CUDA'} failed: {text}", file=path)
     return FileError(f"{rule}: {text}", file=path)

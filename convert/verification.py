@@ -8,6 +8,9 @@
 ``data``        the same on the caller's own inputs
 ``windows``     on a larger input the map has, at every position, what the network gives on the crop there
 ``framework``   the network gives what the framework gave that it was trained in, where such outputs are at hand
+``gradients``   of each rewritten layer both forms have the same gradients; only if asked for (``gradients``)
+``levels``      on the CPU the runtime's optimiser changes neither network's answer (``levels``)
+``providers``   what ran where, by the sessions' own word (``providers``)
 
 Outputs behind a last Softmax or Sigmoid are compared in front of it as well (``inside``). How much two runs may differ
 by is what the network itself makes of a change of one unit in the last place (``sensitivity``). The last check is asked
@@ -30,7 +33,9 @@ from .errors import FileError, RequestError
 from .evidence import Check, Report
 from .execute import Session, Value
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
+from .gradients import gradient_check
 from .inside import first_parting, with_hidden
+from .levels import at_both_levels
 from .metadata import Metadata, read_metadata
 from .model import Array, Model
 from .mutants import mutants
@@ -64,6 +69,9 @@ def verify(
     stride: tuple[int, ...] | None = None,
     analysis: Analysis | None = None,
     provider: str = "cpu",
+    reference_provider: str = "cpu",
+    allow_tf32: bool = False,
+    gradients: bool = False,
     seed: int = 0,
     accept_border: bool = False,
     size: tuple[int, ...] | None = None,
@@ -78,21 +86,28 @@ def verify(
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
     ``seed``. ``expected``: what the reference's own framework gave. ``data``: the caller's own inputs,
-    ``(N, *patch)`` or larger. ``rtol`` and ``atol``: what each element may differ by, ``atol + rtol * |reference|``,
-    instead of what the network's own arithmetic says. ``self_test``: whether each of several damages to the candidate
-    is found as well; if one is not, the verdict is ``inconclusive``.
+    ``(N, *patch)`` or larger. ``provider`` runs the candidate; the reference stays on the CPU, the provider that is
+    trusted, unless ``reference_provider`` says otherwise. ``allow_tf32``: float32 products may be rounded to 10 bits on
+    CUDA. ``rtol`` and ``atol``: what each element may differ by, ``atol + rtol * |reference|``, instead of what the
+    network's own arithmetic says. ``gradients``: those of the rewritten layers as well. ``self_test``: whether each of
+    several damages to the candidate is found; if one is not, the verdict is ``inconclusive``.
 
     Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
-    be run or its metadata is broken, ``MachineError`` where ``provider`` or memory is missing.
+    be run or its metadata is broken, ``MachineError`` where a provider or memory is missing.
     """
     metadata = read_metadata(candidate.proto, candidate.path)
     shown, hidden = with_hidden(reference, candidate)
-    ours, theirs = Session(shown, provider), Session(hidden, provider)
+    ours = Session(shown, reference_provider, allow_tf32=allow_tf32)
+    theirs = Session(hidden, provider, allow_tf32=allow_tf32)
     checks = [_interface(reference, candidate, ours, theirs)]
 
     def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
         accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
-        return Report(verdict, accepted, tuple(checks), **sizes, provider=provider, seed=seed)
+        checks.append(_providers(ours, theirs))
+        return Report(
+            verdict, accepted, tuple(checks), **sizes, provider=provider,
+            reference_provider=reference_provider, seed=seed,
+        )  # fmt: skip
 
     if checks[0].verdict is Verdict.DIFFERENT:
         return report(Verdict.DIFFERENT)
@@ -101,7 +116,7 @@ def verify(
     structure = _structure(reference, candidate, metadata, pixels, axes)
     checks.append(structure)
     if metadata is not None and metadata.rewrites:
-        checks.append(probes(reference, candidate, metadata, provider, seed=seed))
+        checks.append(probes(reference, candidate, metadata, provider, seed=seed, allow_tf32=allow_tf32))
     channels_first = _channels_first(ours.inputs[0], axes, metadata, analysis)
     asked = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, elementwise=True)
     trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed, metadata is not None, asked)
@@ -133,17 +148,27 @@ def verify(
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
     checks += _framework(reference, ours, theirs, expected, windows, channels_first)
+    if gradients:
+        checks.append(gradient_check(reference, candidate, metadata, seed))
     if self_test:
         checks.append(
             _self_test(
                 candidate,
                 metadata,
                 lambda damaged: verify(
-                    reference, damaged, patch=patch, stride=stride, analysis=analysis, provider=provider, seed=seed,
-                    size=size, data=data, rtol=rtol, atol=atol,
+                    reference, damaged, patch=patch, stride=stride, analysis=analysis, provider=provider,
+                    reference_provider=reference_provider, allow_tf32=allow_tf32, seed=seed, size=size, data=data,
+                    rtol=rtol, atol=atol,
                 ),
             )
         )  # fmt: skip
+    # Closes both sessions: nothing runs behind it.
+    checks.append(
+        at_both_levels(
+            {"reference": (shown, ours), "candidate": (hidden, theirs)}, trial.shape, axes,
+            coarsest=trial.coarsest, asked=asked, gain=trial.gain, seed=seed,
+        )
+    )  # fmt: skip
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
@@ -173,6 +198,14 @@ def _self_test(candidate: Model, metadata: Metadata | None, judged: Callable[[Mo
     return Check(
         "self-test", Verdict.EQUIVALENT, f"{len(found)} damages, each of them found: {', '.join(found)}"
     )
+
+
+def _providers(ours: Session, theirs: Session) -> Check:
+    """Which provider ran how many convolutions, products and poolings, as each session was asked."""
+    placements = {"reference": ours.placement, "candidate": theirs.placement}
+    text = "; ".join(f"the {name}: {placement}" for name, placement in placements.items())
+    details = {name: placement.to_json() for name, placement in placements.items()}
+    return Check("providers", Verdict.EQUIVALENT, text, details=details)
 
 
 def _framework(

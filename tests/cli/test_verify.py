@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import ModelProto, numpy_helper
 
@@ -151,3 +152,116 @@ def test_metadata_that_is_none_is_a_broken_file(converted: ModelProto, tmp_path:
     (entry,) = (p for p in model.metadata_props if p.key == "dense2conv")
     entry.value = entry.value[:-5]
     assert verify(model, tmp_path) == 3
+
+
+def test_gradients_are_compared_if_asked_for(
+    converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(converted, tmp_path, "--gradients", "--format", "json") == 0
+    (check,) = (c for c in json.loads(capsys.readouterr().out)["checks"] if c["name"] == "gradients")
+    assert check["verdict"] == "equivalent"
+    assert [layer["layer"] for layer in check["details"]["layers"]] == ["fc1", "fc2"]
+
+
+def test_without_metadata_gradients_are_inconclusive(converted: ModelProto, tmp_path: Path) -> None:
+    """Asked for, and not to be had: a gate fails closed."""
+    model = ModelProto.FromString(converted.SerializeToString())
+    without_metadata(model)
+    assert verify(model, tmp_path, "--stride", "4") == 0
+    assert verify(model, tmp_path, "--stride", "4", "--gradients") == 1
+
+
+@pytest.mark.parametrize("name", ["a flipped kernel", "two swapped channels", "the wrong flatten order"])
+def test_wrong_gradients_are_named(
+    name: str, converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ModelProto.FromString(converted.SerializeToString())
+    MUTANTS[name](model)
+    assert verify(model, tmp_path, "--gradients", "--format", "json") == 1
+    (check,) = (c for c in json.loads(capsys.readouterr().out)["checks"] if c["name"] == "gradients")
+    assert check["verdict"] == "different"
+    assert check["text"].startswith("layer 'fc1': dX of the convolution is ")
+
+
+def test_the_report_has_what_ran_where(
+    converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(converted, tmp_path, "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["provider"], document["reference_provider"]) == ("cpu", "cpu")
+    (check,) = (c for c in document["checks"] if c["name"] == "providers")
+    assert check["details"]["candidate"]["nodes"] == {"CPUExecutionProvider": {"Conv": 4, "MaxPool": 2}}
+    assert {c["name"]: c["verdict"] for c in document["checks"]}["levels"] == "equivalent"
+
+
+NO_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+needs_cuda = pytest.mark.skipif(
+    NO_CUDA or not Path("/dev/nvidiactl").exists(),
+    reason="needs CUDA: README has how to install it, on a machine with a GPU",
+)
+
+
+@pytest.mark.skipif(not NO_CUDA, reason="CUDA is listed here: that it is not cannot be shown")
+@pytest.mark.parametrize("option", ["--provider", "--reference-provider"])
+@pytest.mark.parametrize("provider", ["cuda", "cuda:7", "CUDAExecutionProvider"])
+def test_cuda_that_is_not_here_exits_with_4(
+    option: str, provider: str, converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(converted, tmp_path, option, provider) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    error, hint = said.err.splitlines()
+    assert "CUDAExecutionProvider is not on this machine: available: " in error
+    assert "CPUExecutionProvider" in error
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in hint
+
+
+@pytest.mark.parametrize("option", ["--provider", "--reference-provider"])
+@pytest.mark.parametrize("provider", ["gpu", "cudaa", "cpu:1", "cuda:x", "CUDAExecutionProvide"])
+def test_a_misspelt_provider_exits_with_2(
+    option: str, provider: str, converted: ModelProto, tmp_path: Path
+) -> None:
+    assert verify(converted, tmp_path, option, provider) == 2
+
+
+def test_a_clash_of_runtimes_is_a_warning_where_cuda_is_asked_for(
+    converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [("onnxruntime-gpu", "1.31.1"), ("onnxruntime", "1.32.0")]
+    monkeypatch.setattr("dense2conv.convert.providers._installed", lambda: both)
+    assert verify(converted, tmp_path) == 0
+    assert "warning" not in capsys.readouterr().err
+    verify(converted, tmp_path, "--provider", "cuda")
+    warning = capsys.readouterr().err.splitlines()[0]
+    assert warning.startswith(
+        "warning: onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 are installed over each other"
+    )
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu" in warning
+
+
+@needs_cuda
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_map_on_cuda(
+    tf32: bool, converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--allow-tf32"] if tf32 else []
+    status = verify(converted, tmp_path, "--provider", "cuda", "--format", "json", *more)
+    document = json.loads(capsys.readouterr().out)
+    assert status == 0 or tf32  # what TF32 rounds away may be more than the tolerance
+    (check,) = (c for c in document["checks"] if c["name"] == "providers")
+    assert set(check["details"]["candidate"]["nodes"]) == {"CUDAExecutionProvider"}
+    assert check["details"]["candidate"]["tf32"] is tf32
+    assert set(check["details"]["reference"]["nodes"]) == {"CPUExecutionProvider"}
+
+
+@needs_cuda
+def test_both_on_cuda(converted: ModelProto, tmp_path: Path) -> None:
+    assert verify(converted, tmp_path, "--provider", "cuda:0", "--reference-provider", "cuda") == 0
+
+
+@needs_cuda
+def test_a_device_that_does_not_exist_exits_with_4(
+    converted: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(converted, tmp_path, "--provider", "cuda:99") == 4
+    assert "Traceback" not in capsys.readouterr().err

@@ -195,6 +195,7 @@ def test_the_right_map(rank, channels_last, batch):
     assert report.accepted
     assert [c.name for c in report.checks] == [
         "interface", "structure", "probes", "patch", "patch, offset", "patch, wide range", "adequacy", "windows",
+        "levels", "providers",
     ]  # fmt: skip
     assert all(c.verdict in (EQUIVALENT, None) for c in report.checks)
     assert {c.name for c in report.checks if c.verdict is None} <= {"patch, offset", "patch, wide range"}
