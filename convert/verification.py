@@ -25,6 +25,7 @@ from .execute import Session, Value
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
 from .metadata import Metadata, read_metadata
 from .model import Model
+from .provenance import on_files
 from .trial import Trial
 from .unchanged import changed
 
@@ -46,6 +47,7 @@ class Analysis(Protocol):
     def overhang(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
+@on_files
 def verify(
     reference: Model,
     candidate: Model,
@@ -61,6 +63,8 @@ def verify(
 ) -> Report:
     """Compare a map with the network it was made from; tuples have one entry a spatial axis.
 
+    Both may be paths, of ONNX or Keras files, in place of models that were opened.
+
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
     ``seed``. ``expected``: what the reference's own framework gave.
@@ -72,9 +76,14 @@ def verify(
     ours, theirs = Session(reference, provider), Session(candidate, provider)
     checks = [_interface(ours, theirs)]
 
-    def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
+    def report(
+        verdict: Verdict,
+        patch: tuple[int, ...] | None = None,
+        stride: tuple[int, ...] | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Report:
         accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
-        return Report(verdict, accepted, tuple(checks), **sizes, provider=provider, seed=seed)
+        return Report(verdict, accepted, tuple(checks), patch, stride, size, provider=provider, seed=seed)
 
     if checks[0].verdict is Verdict.DIFFERENT:
         return report(Verdict.DIFFERENT)
