@@ -45,14 +45,17 @@ def _spelled(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def complain(*parts: str, hint: str = "") -> None:
-    """The error format: ``dense2conv: FILE: LAYER: message`` (empty parts left out), then what to do."""
+def complain(*parts: str, hint: str = "", file: str = "") -> None:
+    """The error format: ``dense2conv: FILE: LAYER: message`` (empty parts left out), then what to do.
+
+    ``file``: where a workflow's annotation of it belongs.
+    """
     with contextlib.suppress(OSError):  # a stderr that is full or gone must not hide the status
         message = ": ".join(escape(part) for part in parts if part)
         print("dense2conv:", message, file=sys.stderr)
         if hint:
             print(" ", escape(hint), file=sys.stderr)
-        annotate("error", f"{message}\n{escape(hint)}" if hint else message, title="dense2conv")
+        annotate("error", f"{message}\n{escape(hint)}" if hint else message, title="dense2conv", file=file)
 
 
 def annotate(level: str, message: str, *, title: str = "", file: str = "") -> None:
