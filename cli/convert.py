@@ -213,7 +213,7 @@ def _one(
         write_model(conversion.map, out, force=force, inputs=[source])
     if report is not None and (reported or format == "json"):
         written = {out: sha256(out)} if _is_keras(out) else hashes(open_model(out))
-        report = replace(report, files={"reference": hashes(model), "candidate": written})
+        report = replace(report, files={"reference": hashes(model, keras["config"]), "candidate": written})
     at_work_on("")
     document = _document(source, out, conversion, report)
     if format != "json":

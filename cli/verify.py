@@ -68,7 +68,8 @@ def command(
         expected=None if expected is None else read_expected(expected),
     )  # fmt: skip
     if reports or format == "json":
-        report = replace(report, files={"reference": hashes(ours), "candidate": hashes(theirs)})
+        files = {"reference": hashes(ours, keras["config"]), "candidate": hashes(theirs)}
+        report = replace(report, files=files)
     at_work_on("")
     document = {"reference": reference, "candidate": candidate, **report.to_json()}
     status = 0 if report.accepted else 1

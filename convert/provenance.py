@@ -71,9 +71,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def hashes(model: Model) -> Mapping[str, str]:
-    """The SHA-256 of the file that ``model`` was read from, and of each further one that holds its weights."""
-    paths = [Path(model.path), *source_files(model)] if model.path else source_files(model)
+def hashes(model: Model, config: str | None = None) -> Mapping[str, str]:
+    """The SHA-256 of the file that ``model`` was read from, and of each further one that holds its weights.
+
+    Also of the ``config`` that was given with it, and of those whose numbers are of a type that is not mapped, or that
+    hold none.
+    """
+    further = [*([Path(config)] if config else []), *map(Path, model.files), *source_files(model)]
+    paths = [Path(model.path), *further] if model.path else further
     return {str(path): sha256(path) for path in dict.fromkeys(paths)}
 
 

@@ -28,7 +28,8 @@ from dense2conv.convert.errors import RequestError
 
 ROOT = Path(__file__).parents[2]
 CLASSIFIER = ROOT / "fixtures" / "patch_classifier.onnx"
-PADDED = ROOT / "fixtures" / "references" / "t06_residual_same.onnx"
+REFERENCES = ROOT / "fixtures" / "references"
+PADDED = REFERENCES / "t06_residual_same.onnx"
 SCHEMA = json.loads((Path(dense2conv.cli.__file__).parent / "report.schema.json").read_text())
 DOCUMENT = {"layers": [], "scale": float("inf"), "size": (3, 4)}
 
@@ -236,6 +237,16 @@ def test_the_reports_of_convert(tmp_path):
     root = junit(Path(names[1]))
     assert [suite.get("name") for suite in root] == [str(CLASSIFIER), str(broken), str(PADDED)]
     assert [suite.get("errors") for suite in root] == ["0", "1", "0"]
+
+
+def test_a_config_is_one_of_the_files(tmp_path):
+    weights, config = REFERENCES / "k1_valid_th_w_only.h5", REFERENCES / "k1_valid_th_w_only.json"
+    out, report = tmp_path / "map.onnx", tmp_path / "r.json"
+    command = ["convert", str(weights), str(out), "--config", str(config), "--report", str(report)]
+    assert run(command) == 0
+    files = json.loads(report.read_text())["verify"]["files"]
+    assert files["reference"] == {str(path): sha256(path) for path in (weights, config)}
+    assert files["candidate"] == {str(out): sha256(out)}
 
 
 def test_a_conversion_that_fails_leaves_its_reports(files, tmp_path, capsys):

@@ -8,10 +8,11 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 from dense2conv.convert import Verdict, convert, open_model, verify, write_model
 from dense2conv.convert.errors import MachineError, RequestError
-from dense2conv.convert.provenance import sha256
+from dense2conv.convert.provenance import hashes, sha256
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CLASSIFIER = FIXTURES / "patch_classifier.onnx"
@@ -66,6 +67,21 @@ def test_external_data_is_part_of_a_model(tmp_path):
     data = tmp_path / "weights.bin"
     report = verify(path, map_of(CLASSIFIER, tmp_path))
     assert report.files["reference"] == {str(path): digest(path), str(data): digest(data)}
+
+
+def test_data_that_is_not_mapped_counts_too(tmp_path):
+    """Numbers of less than a byte stay in the proto, and still they lie in a file."""
+    model = onnx.load(CLASSIFIER)
+    model.ir_version = 10
+    model.opset_import[0].version = 21
+    path, data = tmp_path / "split.onnx", tmp_path / "small.bin"
+    data.write_bytes(b"\x21\x43")
+    tensor = model.graph.initializer.add()
+    tensor.CopyFrom(TensorProto(name="small", data_type=TensorProto.INT4, dims=[4]))
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="small.bin")
+    path.write_bytes(model.SerializeToString())
+    assert hashes(open_model(path)) == {str(path): digest(path), str(data): digest(data)}
 
 
 def test_a_file_that_is_not_there(tmp_path):
