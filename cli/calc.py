@@ -12,7 +12,8 @@ from ..shapecalc.runtimes import Padding, Sliding
 from ..shapecalc.solve import LARGEST, UNKNOWNS, Answer, Axis, answer, solutions
 from ..shapecalc.transposed import Enlarging
 from .options import SPATIAL_AXES, Written, force_option, format_option, from_option, report_option
-from .output import Column, check_reports, say, show, write_reports
+from .output import Column, say, show
+from .reports import check_reports, write_reports
 from .runtime import runtime_option
 
 KINDS = ("conv", "maxpool", "avgpool", "lppool", "convtranspose")
@@ -110,7 +111,7 @@ def command(
             {"axis": name, "unknown": unknown, "answers": _in_short(several)}
             for name, several in zip(names, solved, strict=True)
         ]
-        show(format, document, rows, _SOLUTIONS)
+        columns: Sequence[Column] = _SOLUTIONS
     else:
         answers = [answer(axis, n, runtime) for axis, n in zip(axes, size, strict=True)]
         document |= {
@@ -124,8 +125,9 @@ def command(
             else:
                 say(line)
         rows = [row for name, a in zip(names, answers, strict=True) for row in _rows(name, a, count_from)]
-        show(format, document, rows, _WINDOWS)
-    write_reports(reports, document, force=force)
+        columns = _WINDOWS
+    show(format, document, rows, columns)
+    write_reports(reports, document, rows, columns, force=force)
     _judge(document, names, wanted)
 
 

@@ -2,17 +2,22 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..convert.errors import Dense2ConvError, NegativeAnswer, RequestError
+from ..convert.errors import Dense2ConvError, RequestError
 from . import options
-from .analysis import COLUMNS, analysis_document, cost_document, cost_line, costs, layer_rows, summary
-from .guard import at_work_on, explain
+from .analysis import COLUMNS, analysis_document, cost_line, layer_rows, summary
+from .audit import show_audit
+from .gates import report_models
+from .guard import account, at_work_on, explain
 from .networks import opened
-from .output import VERBOSITY, check_reports, in_words, say, show, write_reports
+from .output import VERBOSITY, in_words, say, show
+from .proofs import inexact, require
+from .reports import check_reports
 
 if TYPE_CHECKING:
     from ..convert.conversion import Conversion
@@ -67,24 +72,44 @@ def command(
 
         for _, out in pairs:
             check_output(out, force=force, inputs=[source for source, _ in pairs])
-    check_reports(reports, force=force, inputs=[name for pair in pairs for name in pair if name])
-    documents, status = [], 0
+    names = [name for pair in pairs for name in pair if name]
+    check_reports(reports, force=force, inputs=names, checks=True)
+    documents: list[dict[str, Any]] = []
+    status, fatal = 0, None
     for source, out in pairs:
         try:
-            document, failed = _one(source, out, method, strict, dry_run, force, format, **request)
+            document, failed = _one(
+                source, out, method, strict, dry_run, force, format, bool(reports), **request
+            )
             documents.append(document)
             status = max(status, failed)
         except Dense2ConvError as error:
             error.file = error.file or source
-            if len(pairs) == 1:
+            if len(pairs) == 1 and isinstance(error, RequestError):
                 raise
-            documents.append({"input": source, "error": error.message})
-            status = max(status, explain(error))
+            failed = account(error)[0]
+            failure = {"input": source, "error": error.message, "status": failed}
+            proof = getattr(error, "report", None)
+            documents.append(failure if proof is None else failure | {"verify": proof.to_json()})
+            status, fatal = max(status, failed), error
+            if len(pairs) > 1:
+                explain(error)
     document = documents[0] if len(pairs) == 1 else {"models": documents}
-    write_reports(reports, document, force=force, inputs=[name for pair in pairs for name in pair if name])
+    # Also of what failed: those are the reports that are read.
+    report_models(
+        "convert", reports, document, {d["input"]: _verified(d) for d in documents}, status,
+        force=force, inputs=names,
+    )  # fmt: skip
+    if len(pairs) == 1 and fatal is not None:
+        raise fatal
     if format == "json":
         show(format, document, (), ())
     click.get_current_context().exit(status)
+
+
+def _verified(document: dict[str, Any]) -> dict[str, Any]:
+    """What a report shows of one model: its proof, failed or not, or the error."""
+    return document.get("verify") or {key: document[key] for key in ("error", "status") if key in document}
 
 
 def _pairs(files: Sequence[str], output_dir: str | None, dry_run: bool) -> list[tuple[str, str]]:
@@ -118,6 +143,7 @@ def _one(
     dry_run: bool,
     force: bool,
     format: str,  # noqa: A002
+    reported: bool,
     *,
     patch: tuple[int, ...] | None,
     order: str | None,
@@ -135,6 +161,8 @@ def _one(
     from ..convert.conversion import convert
     from ..convert.expected import read_expected
     from ..convert.mapped import source_files
+    from ..convert.opening import open_model
+    from ..convert.provenance import hashes, sha256
     from ..convert.verification import verify
     from ..convert.writing import write_model
 
@@ -151,7 +179,7 @@ def _one(
         model, patch=patch, order=order, stride=stride, method=method, size=size, batch=batch
     )
     if strict and conversion.exactness != EXACT:
-        raise _inexact(conversion, source)
+        raise inexact(conversion, source)
 
     def prove(candidate: "Model") -> "Report":
         report = verify(
@@ -164,13 +192,7 @@ def _one(
             accept_border=True,
             expected=None if expected is None else read_expected(expected),
         )
-        if not report.accepted:
-            failed = next(c for c in reversed(report.checks) if c.verdict is report.verdict)
-            raise NegativeAnswer(
-                f"the proof failed, nothing was written: {report.verdict.value}: {failed.name}: {failed.text}",
-                file=source,
-                hint=_why_the_proof_failed(conversion, report),
-            )
+        require(report, conversion, source)
         return report
 
     if _is_keras(out):
@@ -189,6 +211,9 @@ def _one(
     else:
         report = None if no_verify else prove(conversion.map)
         write_model(conversion.map, out, force=force, inputs=[source])
+    if report is not None and (reported or format == "json"):
+        written = {out: sha256(out)} if _is_keras(out) else hashes(open_model(out))
+        report = replace(report, files={"reference": hashes(model, keras["config"]), "candidate": written})
     at_work_on("")
     document = _document(source, out, conversion, report)
     if format != "json":
@@ -199,27 +224,6 @@ def _one(
 def _is_keras(out: str) -> bool:
     """Whether the map is to be a Keras file, which its name says."""
     return out.lower().endswith((".h5", ".hdf5", ".keras"))
-
-
-def _why_the_proof_failed(conversion: "Conversion", report: "Report") -> str:
-    """What to make of a proof that failed."""
-    if report.verdict.value != "different":
-        return "outputs that never vary prove nothing; --no-verify writes the map without a proof"
-    if conversion.method == "patches":
-        return (
-            "patches run side by side in one batch: if the network holds a batch of its own inside, for instance in a "
-            "first state, export it with a free batch; else please report this, with the network"
-        )
-    return "if the network is fine, this is a bug in dense2conv: please report it with the network"
-
-
-def _inexact(conversion: "Conversion", source: str) -> NegativeAnswer:
-    names = ", ".join(conversion.analysis.border)
-    return NegativeAnswer(
-        f"not exact, and --strict asks for it: {conversion.exactness}: {names}",
-        file=source,
-        hint="--method exact runs the network on each patch instead",
-    )
 
 
 def _document(source: str, out: str, conversion: "Conversion", report: "Report | None") -> dict[str, Any]:
@@ -273,31 +277,3 @@ def _show(source: str, out: str, conversion: "Conversion", report: "Report | Non
             say("  " + cost_line(cost, size))
     say(f"wrote {out}: one vector every {in_words(conversion.stride)} pixels, (input - {in_words(analysis.patch)}) // "
         f"{in_words(conversion.stride)} + 1 of them")  # fmt: skip
-
-
-def show_audit(
-    source: str,
-    analysis: Any,
-    size: tuple[int, ...] | None,
-    stride: Any,
-    format: str,  # noqa: A002
-    strict: bool,
-) -> tuple[dict[str, Any], int]:
-    """Print an audit; return its JSON, and the exit status: 1 under ``strict`` unless exact."""
-    from ..convert.conversion import checked_size, resolved_stride
-
-    document = analysis_document(analysis) | {"input": source}
-    found = []
-    if size is not None:
-        checked_size(analysis, size)
-        found = costs(analysis, size, resolved_stride(analysis, stride, "conv"))
-        document["size"], document["costs"] = list(size), [cost_document(cost) for cost in found]
-    if format != "json":
-        show(format, None, layer_rows(analysis, every=True), COLUMNS)
-        for line in summary(analysis):
-            say(line)
-        for cost in found:
-            say(cost_line(cost, size or ()))
-        if analysis.exactness != "exact":
-            say(f"exact instead: dense2conv convert {source} OUT.onnx --method exact")
-    return document, int(strict and analysis.exactness_on(size) != "exact")

@@ -114,24 +114,28 @@ def explain(error: BaseException, *, debug: bool = False) -> int:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    names = [ancestor.__name__ for ancestor in type(error).__mro__]
-    for name in names:
+    status, parts, hint = account(error)
+    if status == BUG and not debug:
+        hint += ", with what --debug prints"
+    complain(*parts, hint=hint)
+    return status
+
+
+def account(error: BaseException) -> tuple[int, list[str], str]:
+    """What is said of an error that ended a command: the exit status, the parts of its line, what to do."""
+    for name in [ancestor.__name__ for ancestor in type(error).__mro__]:
         if name in STATUS:
             status, hint = STATUS[name]
             parts = [str(getattr(error, "file", "")), str(getattr(error, "layer", ""))]
             message = str(getattr(error, "message", error)) or "not enough memory"
-            complain(*parts, message, hint=str(getattr(error, "hint", "")) or hint)
-            return status
+            return status, [*parts, message], str(getattr(error, "hint", "")) or hint
     if isinstance(error, OSError) and error.errno is not None:
         requested = error.errno in _REQUESTED
         status, hint = STATUS["RequestError" if requested else "MachineError"]
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         hint = "is the path right, and may this user go there?" if requested else hint
-        complain(name, str(error.strerror).lower(), hint=hint)
-        return status
-    hint = "please report this bug, with what --debug prints" if not debug else "please report this bug"
-    complain(f"a bug in dense2conv: {type(error).__name__}: {error}", hint=hint)
-    return BUG
+        return status, [name, str(error.strerror).lower()], hint
+    return BUG, [f"a bug in dense2conv: {type(error).__name__}: {error}"], "please report this bug"
 
 
 def _attempt(action: Callable[[], int], debug: bool | None = None) -> int:
@@ -246,8 +250,13 @@ def _obituary(number: int, killed_here: int) -> int:
     if number == signal.SIGPIPE:
         return BROKEN_PIPE
     name = os.fsdecode(_file_at_work[:].split(b"\0", 1)[0]) if _file_at_work is not None else ""
-    crash = (3, f"the reader crashed (signal {number})", _CRASH_HINT)
-    names = {known.value: known.name for known in signal.Signals}
-    status, message, hint = _DEATHS.get(names.get(number, ""), crash)
+    status, message, hint = cause_of_death(number)
     complain(name, message, hint=hint)
     return status
+
+
+def cause_of_death(number: int) -> tuple[int, str, str]:
+    """What a process is said to have died of that signal ``number`` ended: the exit status, a line, what to do."""
+    crash = (3, f"the reader crashed (signal {number})", _CRASH_HINT)
+    names = {known.value: known.name for known in signal.Signals}
+    return _DEATHS.get(names.get(number, ""), crash)

@@ -11,7 +11,8 @@ from ..convert.errors import RequestError
 from ..convert.kernel import ORDERS, WEIGHT_LAYOUTS
 from . import options
 from .networks import reading
-from .output import Column, check_reports, say, show, write_reports
+from .output import Column, say, show
+from .reports import check_reports, write_reports
 
 if TYPE_CHECKING:
     from ..convert.kernel_files import Rearranged
@@ -142,7 +143,7 @@ def command(
         "outputs": rows,
         "proof": {layout: figures.to_json() for layout, figures in proofs.items()},
     }
-    write_reports(reports, document, force=force, inputs=[*inputs, *outputs])
+    write_reports(reports, document, rows, _COLUMNS, force=force, inputs=[*inputs, *outputs])
     show(format, document, rows, _COLUMNS)
     if layer.bias is not None and any(path.lower().endswith(".npy") for path in outputs):
         say("a .npy file holds one array: the bias is not in it")

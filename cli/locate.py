@@ -10,7 +10,8 @@ from ..shapecalc.notation import ranges
 from ..shapecalc.readings import Beyond
 from ..shapecalc.receptive import ReceptiveField
 from .options import SPATIAL_AXES, Written, force_option, format_option, from_option, report_option
-from .output import Column, check_reports, say, show, write_reports
+from .output import Column, say, show
+from .reports import check_reports, write_reports
 from .sources import WithNotation, network_of, source_options
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def command(
 
         draw(plot, document, network.sizes, image=image, force=force, inputs=[source])
     show(format, document, rows, columns)
-    write_reports(reports, document, force=force, inputs=[source])
+    write_reports(reports, document, rows, columns, force=force, inputs=[source])
     if plot is not None:
         say(f"drew {plot}")
 

@@ -251,7 +251,7 @@ report_option = click.option(
     "reports",
     metavar="FILE",
     multiple=True,
-    help="Write the result to FILE.json too (repeatable).",
+    help="Write the result to FILE too: .json, .md, .html, or .xml (JUnit) where something is checked (repeatable).",
 )
 from_option = click.option(
     "--from",

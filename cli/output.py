@@ -8,10 +8,10 @@ name gets to the terminal, and none starts a workflow command of a CI system.
 import contextlib
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import click
@@ -45,12 +45,36 @@ def _spelled(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def complain(*parts: str, hint: str = "") -> None:
-    """The error format: ``dense2conv: FILE: LAYER: message`` (empty parts left out), then what to do."""
+def complain(*parts: str, hint: str = "", file: str = "") -> None:
+    """The error format: ``dense2conv: FILE: LAYER: message`` (empty parts left out), then what to do.
+
+    ``file``: where a workflow's annotation of it belongs.
+    """
     with contextlib.suppress(OSError):  # a stderr that is full or gone must not hide the status
-        print("dense2conv:", ": ".join(escape(part) for part in parts if part), file=sys.stderr)
+        message = ": ".join(escape(part) for part in parts if part)
+        print("dense2conv:", message, file=sys.stderr)
         if hint:
             print(" ", escape(hint), file=sys.stderr)
+        annotate("error", f"{message}\n{escape(hint)}" if hint else message, title="dense2conv", file=file)
+
+
+def annotate(level: str, message: str, *, title: str = "", file: str = "") -> None:
+    """One annotation (error, warning or notice) of a GitHub workflow, where this runs in one; else nothing.
+
+    On stderr, which the runner reads as it reads stdout: results stay what their format says. The escapes are the
+    runner's own (https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts): nothing in a name ends
+    the property or the line that it stands in.
+    """
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return
+    data = "%0A".join(escape(line).replace("%", "%25") for line in message.split("\n"))
+    properties = [
+        f"{key}={escape(value).replace('%', '%25').replace(':', '%3A').replace(',', '%2C')}"
+        for key, value in (("file", file), ("title", title))
+        if value
+    ]
+    with contextlib.suppress(OSError):
+        print(f"::{level}{' ' * bool(properties)}{','.join(properties)}::{data}", file=sys.stderr)
 
 
 def say(message: str, *, level: int = 0) -> None:
@@ -205,33 +229,3 @@ def _show_rich(rows: Iterable[Row], columns: Sequence[Column]) -> None:
     for row in rows:
         table.add_row(*(Text(column.cell(row)) for column in columns))  # Text: a name is no markup
     Console(file=sys.stdout, highlight=False).print(table)
-
-
-# What --report writes, by the file's ending.
-REPORTS: dict[str, Callable[[object], str]] = {".json": to_json}
-
-
-def check_reports(paths: Sequence[str], *, force: bool, inputs: Sequence[str] = ()) -> None:
-    """Refuse, before any work, a report of unknown kind or one that may not be written (``RequestError``)."""
-    if not paths:
-        return  # what is imported below costs more than a small command does
-    from ..convert.atomic import check_output
-    from ..convert.errors import RequestError
-
-    for path in paths:
-        if Path(path).suffix.lower() not in REPORTS:
-            raise RequestError(
-                f"a report ends in {', '.join(REPORTS)}", file=path, hint="for example --report report.json"
-            )
-        check_output(path, force=force, inputs=inputs)
-
-
-def write_reports(paths: Sequence[str], document: object, *, force: bool, inputs: Sequence[str] = ()) -> None:
-    """Write ``document`` as every report that was asked for; each appears whole or not at all."""
-    if not paths:
-        return
-    from ..convert.atomic import replacing
-
-    for path in paths:
-        with replacing(path, force=force, inputs=inputs) as file:
-            file.write(REPORTS[Path(path).suffix.lower()](document).encode())

@@ -7,7 +7,8 @@ import click
 from ..shapecalc.table import document
 from . import layer_table
 from .options import force_option, format_option, report_option
-from .output import check_reports, say, show, write_reports
+from .output import say, show
+from .reports import check_reports, write_reports
 from .sources import WithNotation, network_of, source_options
 
 
@@ -41,9 +42,9 @@ def command(
     network = network_of(source, given, size, batch, runtime, keras)
     rows = layer_table.rows(network)
     result = document(network) if reports or format == "json" else None
-    write_reports(reports, result, force=force, inputs=[source])
-    foot = [layer_table.total(network)] if format in ("table", "markdown") else []
-    show(format, result, [*rows, *foot], layer_table.columns(network))
+    columns, foot = layer_table.columns(network), [layer_table.total(network)]
+    write_reports(reports, result, [*rows, *foot], columns, force=force, inputs=[source])
+    show(format, result, [*rows, *foot] if format in ("table", "markdown") else rows, columns)
     for node in network.nodes:
         for note in node.notes:
             say(f"{node.name}: {note}")

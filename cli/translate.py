@@ -8,7 +8,8 @@ from ..convert.errors import NegativeAnswer, RequestError
 from . import options
 from .guard import at_work_on
 from .networks import opened
-from .output import Column, check_reports, in_words, say, show, write_reports
+from .output import Column, in_words, say, show
+from .reports import check_reports, write_reports
 
 if TYPE_CHECKING:
     from ..convert.evidence import Check
@@ -68,7 +69,7 @@ def command(
         "layers": rows,
         "check": check.to_json(),
     }
-    write_reports(reports, document, force=force, inputs=[source, out])
+    write_reports(reports, document, rows, _COLUMNS, force=force, inputs=[source, out])
     show(format, document, rows, _COLUMNS)
     say(f"{model.source.framework}: {_interface(model)}")
     say(f"{check.name}: {'not checked: ' if check.verdict is None else ''}{check.text}")

@@ -1,16 +1,16 @@
 """``dense2conv verify``: two networks run and compared, window by window where the second scans."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from ..convert.errors import Dense2ConvError
 from . import options
+from .gates import CHECKS, check_rows, report_models
 from .guard import at_work_on
 from .networks import opened
-from .output import Column, check_reports, say, show, write_reports
-
-_COLUMNS = (Column("name", "check"), Column("verdict"), Column("text", "evidence"))
+from .output import say, show
+from .reports import check_reports
 
 
 @click.command("verify")
@@ -68,23 +68,19 @@ def command(
     The patch comes from REFERENCE, the stride from CANDIDATE's metadata or --stride. Exits with 0 for equivalent, with
     1 for border effect (see --accept-border), different and inconclusive.
     """
-    from ..convert.analysis import audit
     from ..convert.expected import read_data, read_expected
     from ..convert.networks import is_keras
+    from ..convert.provenance import hashes, understood
     from ..convert.providers import CUDA, clash, parse_provider
     from ..convert.verification import verify
 
-    check_reports(reports, force=force, inputs=[reference, candidate])
+    check_reports(reports, force=force, inputs=[reference, candidate], checks=True)
     if CUDA in (parse_provider(provider)[0], parse_provider(reference_provider)[0]) and clash():
         say(f"warning: {clash()}")
     ours = opened(reference, keras)
     theirs = opened(candidate, keras if is_keras(candidate) else {})
     at_work_on(f"{reference} and {candidate}")
-    try:
-        analysis = audit(ours, patch, order)
-    except Dense2ConvError:
-        # Two networks can be compared without being understood; a border effect is then simply different.
-        analysis = None
+    analysis = understood(ours, patch, order)
     known = analysis.patch if analysis is not None else patch
     steps = stride if stride is None or known is None else options.on_each_axis(stride, known)
     report = verify(
@@ -94,14 +90,15 @@ def command(
         expected=None if expected is None else read_expected(expected),
         data=None if data is None else read_data(data), rtol=rtol, atol=atol, self_test=self_test,
     )  # fmt: skip
+    if reports or format == "json":
+        files = {"reference": hashes(ours, keras["config"]), "candidate": hashes(theirs)}
+        report = replace(report, files=files)
     at_work_on("")
     document = {"reference": reference, "candidate": candidate, **report.to_json()}
-    rows = [
-        {"name": c.name, "verdict": "not checked" if c.verdict is None else c.verdict.value, "text": c.text}
-        for c in report.checks
-    ]
-    write_reports(reports, document, force=force, inputs=[reference, candidate])
-    show(format, document, rows, _COLUMNS)
+    status = 0 if report.accepted else 1
+    inputs = [reference, candidate]
+    report_models("verify", reports, document, {candidate: document}, status, force=force, inputs=inputs)
+    show(format, document, check_rows(document), CHECKS[1:])
     verdict = report.verdict.value
     say(f"verdict: {verdict if report.accepted else verdict.upper()}")
-    click.get_current_context().exit(0 if report.accepted else 1)
+    click.get_current_context().exit(status)

@@ -10,7 +10,8 @@ from ..convert.errors import RequestError
 from ..shapecalc.series import LABELS, RESTS, SlidingWindows
 from . import options
 from .guard import at_work_on
-from .output import check_reports, in_words, say, show, write_reports
+from .output import in_words, say, show
+from .reports import check_reports, write_reports
 from .series import COLUMNS, end_rows, series_document, summary, window_rows
 
 _MOST_STEPS = 10**12
@@ -90,7 +91,9 @@ def command(
     document |= {"data": data, "labels": labels, "output": output, "arrays": shapes}
     if reports or format == "json":
         document["windows"] = list(window_rows(cut, rule, count_from))
-    write_reports(reports, document, force=force, inputs=files.inputs)
+    write_reports(
+        reports, document, end_rows(cut, rule, count_from), COLUMNS, force=force, inputs=files.inputs
+    )
     rows = end_rows if format in ("table", "markdown") else window_rows
     show(format, document, rows(cut, rule, count_from), COLUMNS)
     for line in summary(cut, rule, count_from):

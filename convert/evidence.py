@@ -67,7 +67,8 @@ class Report:
     """The result of ``verify``. ``accepted``, for a gate: equivalent, or a border effect if that is allowed.
 
     ``patch``, ``stride`` and ``size`` have one entry an axis; ``stride`` and ``size`` are None where no input
-    larger than the patch was run.
+    larger than the patch was run. ``versions`` are those of what ran, ``files`` the SHA-256 by path of the files of
+    ``reference`` and ``candidate``, where they were asked for.
     """
 
     verdict: Verdict
@@ -79,6 +80,16 @@ class Report:
     provider: str = "cpu"
     reference_provider: str = "cpu"
     seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The verdict, and a line a check: what a test prints where it fails."""
+        lines = [
+            f"{check.name}: {'not checked' if check.verdict is None else check.verdict.value}: {check.text}"
+            for check in self.checks
+        ]
+        return "\n".join([f"verdict: {self.verdict.value}", *lines])
 
     def to_json(self) -> dict[str, object]:
         """The report as JSON has it."""
@@ -90,6 +101,8 @@ class Report:
             "provider": self.provider,
             "reference_provider": self.reference_provider,
             "seed": self.seed,
+            "versions": dict(self.versions),
+            "files": {side: dict(hashes) for side, hashes in self.files.items()},
             "checks": [check.to_json() for check in self.checks],
         }
 

@@ -38,6 +38,11 @@ class ExternalFiles:
         self._files: dict[str, MappedFile | None] = {}  # None: an empty file, which cannot be mapped
         self._verified: set[tuple[str, str]] = set()
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that tensors were found in."""
+        return tuple(str(self._directory / location) for location in self._files)
+
     def find(self, tensor: TensorProto, size: int) -> tuple[MappedFile, int] | None:
         """The mapped file that holds the tensor's ``size`` bytes, and their offset; None for an empty file.
 

@@ -46,13 +46,14 @@ class Model:
 
     An initializer is in ``weights`` exactly when its ``TensorProto`` has no data of its own; dims, data_type and
     name of that ``TensorProto`` are right in either case. ``path`` is the file it was read from ("" if none);
-    ``source`` what it was there, where that was not ONNX.
+    ``source`` what it was there, where that was not ONNX; ``files`` are the further files that it was read from.
     """
 
     proto: ModelProto
     weights: dict[str, Array] = field(default_factory=dict)
     path: str = ""
     source: Source | None = None
+    files: tuple[str, ...] = ()
 
     def kind(self, node: NodeProto) -> str:
         """What the source calls the layer of ``node``; its operator, where it has no name for it."""

@@ -80,6 +80,7 @@ def _open(path: str, *, allow_links: bool) -> Model:
     model = Model(proto, path=path)
     for index, tensor in enumerate(proto.graph.initializer):
         _take_weight(model, tensor, mapped, spans.get(index), files)
+    model.files = files.paths
     return model
 
 

@@ -40,6 +40,7 @@ from .metadata import Metadata, read_metadata
 from .model import Array, Model
 from .mutants import mutants
 from .probes import probes
+from .provenance import on_files
 from .trial import Trial
 from .unchanged import changed
 
@@ -61,6 +62,7 @@ class Analysis(Protocol):
     def overhang(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
+@on_files
 def verify(
     reference: Model,
     candidate: Model,
@@ -83,6 +85,8 @@ def verify(
 ) -> Report:
     """Compare a map with the network it was made from; tuples have one entry a spatial axis.
 
+    Both may be paths, of ONNX or Keras files, in place of models that were opened.
+
     ``patch`` is needed where the reference leaves its size free, ``stride`` where the candidate has no
     metadata; ``size`` is that of the larger input, chosen here by default. Random inputs come from
     ``seed``. ``expected``: what the reference's own framework gave. ``data``: the caller's own inputs,
@@ -101,11 +105,16 @@ def verify(
     theirs = Session(hidden, provider, allow_tf32=allow_tf32)
     checks = [_interface(reference, candidate, ours, theirs)]
 
-    def report(verdict: Verdict, **sizes: tuple[int, ...] | None) -> Report:
+    def report(
+        verdict: Verdict,
+        patch: tuple[int, ...] | None = None,
+        stride: tuple[int, ...] | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Report:
         accepted = verdict is Verdict.EQUIVALENT or (verdict is Verdict.BORDER_EFFECT and accept_border)
         checks.append(_providers(ours, theirs))
         return Report(
-            verdict, accepted, tuple(checks), **sizes, provider=provider,
+            verdict, accepted, tuple(checks), patch, stride, size, provider=provider,
             reference_provider=reference_provider, seed=seed,
         )  # fmt: skip
 

@@ -74,7 +74,7 @@ def test_the_wheel_has_every_module_and_nothing_else(wheel):
         f"{name.replace('.', '/')}/{path.name}"
         for folder, name in packages_here().items()
         for path in (ROOT / folder).glob("*.py")
-    } | {"dense2conv/py.typed"}
+    } | {"dense2conv/py.typed", "dense2conv/cli/report.schema.json"}
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert found == expected

@@ -3,10 +3,14 @@
 import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from dense2conv import cli
 from dense2conv.convert.keras.layers import LAYERS, REFUSED
@@ -106,9 +110,21 @@ def test_every_rule_is_in_the_table() -> None:
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "classifier.onnx").write_bytes((ROOT / "fixtures" / "patch_classifier.onnx").read_bytes())
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    test, example = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "map.onnx").stat().st_size > 10_000
+    (tmp_path / "test_map.py").write_text(test)
+    run = [sys.executable, "-m", "pytest", "-q", "--confcutdir", ".", "-p", "no:cacheprovider"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "1 passed" in done.stdout, done.stdout
+    swapped = onnx.load("map.onnx")
+    for tensor in swapped.graph.initializer:
+        if tensor.name == "fc2.bias":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+    onnx.save(swapped, "map.onnx")
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "1 failed" in done.stdout, done.stdout
+    assert "windows: different: " in done.stdout
 
 
 def test_every_command_is_described() -> None:

@@ -16,8 +16,8 @@ from ..mapped import MappedFile, map_file
 from ..numpy_files import data_offset
 from ..references import reading
 from ..scratch import spilled
+from ..strict_json import MOST_BYTES
 from .stored import Slice
-from .strict_json import MOST_BYTES
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 ASSETS = "assets/"

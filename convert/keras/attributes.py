@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import FileError
-from .strict_json import MOST_BYTES
+from ..strict_json import MOST_BYTES
 
 _MOST_NAMES = 1_000_000
 

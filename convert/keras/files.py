@@ -24,6 +24,7 @@ from ..errors import Dense2ConvError, FileError, RequestError
 from ..hdf5 import damage, item_at
 from ..mapped import map_file
 from ..references import check_regular
+from ..strict_json import MOST_BYTES, parse
 from .attributes import has_texts, text
 from .groups import assign_groups, assign_numbered, weight_names
 from .network import Network, Origin, Path
@@ -31,7 +32,6 @@ from .objects import LAYERS, OLD_LAYERS, assign_objects
 from .provenance import decided, declared, merged, version_of
 from .signatures import is_hdf5, is_zip
 from .stored import Slice, Stored
-from .strict_json import MOST_BYTES, parse
 
 _HEAD = 1 << 20  # where the signature of an HDF5 file with a user block is looked for
 _WEIGHTS = "model_weights"

@@ -18,15 +18,12 @@ from dense2conv.cli.output import (
     FORMATS,
     VERBOSITY,
     Column,
-    check_reports,
     escape,
     render,
     say,
     to_json,
     write_csv,
-    write_reports,
 )
-from dense2conv.convert.errors import RequestError
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -177,16 +174,3 @@ def test_a_terminal_gets_rich_and_a_pipe_does_not():
     assert "[red]x[/red]\\x1b[2J" in shown
     assert "\x1b[2J" not in shown
     assert shown.rstrip().endswith("True")
-
-
-def test_reports(tmp_path):
-    path = tmp_path / "report.json"
-    check_reports([str(path)], force=False)
-    write_reports([str(path)], DOCUMENT, force=False)
-    assert path.read_text() == to_json(DOCUMENT)
-    with pytest.raises(RequestError, match="OUT exists"):
-        check_reports([str(path)], force=False)
-    with pytest.raises(RequestError, match="same file"):
-        check_reports([str(path)], force=True, inputs=[str(path)])
-    with pytest.raises(RequestError, match=r"a report ends in \.json"):
-        check_reports([str(tmp_path / "report.doc")], force=False)

@@ -11,7 +11,7 @@ from dense2conv.convert.errors import FileError, RequestError
 from dense2conv.convert.keras.files import open_file
 from dense2conv.convert.keras.network import Origin
 from dense2conv.convert.keras.provenance import version_of
-from dense2conv.convert.keras.strict_json import parse
+from dense2conv.convert.strict_json import parse
 
 from .files import legacy, model, objects, read, same, values
 

@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any
 
-from ..errors import FileError
+from .errors import FileError
 
 MOST_BYTES = 1 << 26  # 64 MiB; the configuration of a model with 1000 layers has 1
 
