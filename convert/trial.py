@@ -161,14 +161,16 @@ class Trial:
             )
         if data.dtype.kind not in "fiub" or (data.dtype.kind == "f" and self.input.dtype not in _FLOATS):
             raise FileError(f"the network reads {self.input.dtype}, but the data is {data.dtype}")
+        if any(n < p for n, p in zip(sizes, self.patch, strict=True)):
+            raise FileError(
+                f"the data must be at least as large as the patch {self.patch}, but it is {sizes}"
+            )
         step = self.patch if sizes == self.patch else stride
         if step is None:
             raise RequestError(
                 "data larger than the patch needs the map's stride", hint="say it with --stride"
             )
         counts = [crops.positions(*axis) for axis in zip(sizes, self.patch, step, strict=True)]
-        if min(counts) < 1:
-            raise FileError(f"the data is at least as large as the patch {self.patch}, not {sizes}")
         image = np.ascontiguousarray(data.astype(self.input.dtype))
         return self._compared(
             "data", image, counts, step, max(64, _MOST_CROPPED // (len(image) * self.elements))
