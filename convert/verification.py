@@ -136,9 +136,6 @@ def verify(
                 at_patch, text=f"{at_patch.text}; the first layer with another value is {layer!r}"
             )
     checks += [at_patch, *others]
-    if metadata is not None:
-        progress("adequacy")
-        checks += adequacy(candidate, metadata, lambda model: trial.inside(model, provider))
     if data is not None:
         progress("data")
         checks.append(trial.on_data(data, step))
@@ -168,13 +165,17 @@ def verify(
             )
         )  # fmt: skip
     progress("levels")
-    # Closes both sessions: nothing runs behind it.
+    # Closes both sessions: neither runs behind it.
     checks.append(
         at_both_levels(
             {"reference": (shown, ours), "candidate": (hidden, theirs)}, trial.shape, axes,
             coarsest=trial.coarsest, asked=asked, gain=trial.gain, seed=seed,
         )
     )  # fmt: skip
+    # With both sessions closed there is room for another.
+    if metadata is not None:
+        progress("adequacy")
+        checks += adequacy(candidate, metadata, lambda model: trial.inside(model, provider))
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
