@@ -199,7 +199,7 @@ def _one(
         return report
 
     if _is_keras(out):
-        from ..convert.keras.maps import write_keras_map
+        from ..convert.keras.scanning.maps import write_keras_map
 
         report = write_keras_map(
             source,

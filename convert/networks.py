@@ -52,7 +52,7 @@ def open_network(
 
 def is_keras(path: str) -> bool:
     """Whether the file has the first bytes of a Keras file; what cannot be opened has not."""
-    from .keras.signatures import looks_like_keras
+    from .keras.reading.signatures import looks_like_keras
 
     if not os.path.isfile(path):  # noqa: PTH113 - a pipe is not opened: it would wait
         return False

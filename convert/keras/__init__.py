@@ -1,7 +1,8 @@
 """Keras files read as data: the configuration and the arrays, never the code, and never Keras itself.
 
-A file is opened (``files``), its configuration becomes a network (``architecture``), its arrays find their layers
-(``groups``, ``objects``), and each layer becomes ONNX nodes (``translation``, ``layers``).
+A file is opened and its arrays find their layers (``reading``), its configuration becomes a network (``architecture``),
+and each layer becomes ONNX nodes (``translation``, ``layers``). What is written as a Keras file again is in
+``scanning``.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from ..errors import RequestError
 from ..model import Model
 from .architecture import read_network
-from .files import open_file
 from .network import Network, Origin
+from .reading.files import open_file
 from .step import Activation
 from .translation import Arrays, translate
 

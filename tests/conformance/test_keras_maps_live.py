@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from dense2conv.convert.conversion import convert
-from dense2conv.convert.keras.maps import write_keras_map
+from dense2conv.convert.keras.scanning.maps import write_keras_map
 from dense2conv.convert.networks import open_network
 from dense2conv.convert.writing import write_model
 

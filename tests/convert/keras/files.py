@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dense2conv.convert.keras.files import open_file
 from dense2conv.convert.keras.network import Layer, Network
+from dense2conv.convert.keras.reading.files import open_file
 
 REFERENCES = Path(__file__).parents[3] / "fixtures" / "references"
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from dense2conv.convert.errors import FileError, RequestError
-from dense2conv.convert.keras import archive as module
+from dense2conv.convert.keras.reading import archive as module
 from dense2conv.convert.mapped import source
 
 from .files import archive, keras_members, model, read, same, values

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dense2conv.convert.errors import FileError, RequestError
-from dense2conv.convert.keras.files import open_file
 from dense2conv.convert.keras.network import Origin
-from dense2conv.convert.keras.provenance import version_of
+from dense2conv.convert.keras.reading.files import open_file
+from dense2conv.convert.keras.reading.provenance import version_of
 from dense2conv.convert.strict_json import parse
 
 from .files import legacy, model, objects, read, same, values

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dense2conv.convert.errors import Dense2ConvError
-from dense2conv.convert.keras.files import open_file
+from dense2conv.convert.keras.reading.files import open_file
 
 from .files import REFERENCES, read
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dense2conv.convert.errors import FileError
-from dense2conv.convert.keras.objects import snake_case
+from dense2conv.convert.keras.reading.objects import snake_case
 
 from .files import model, objects, read, same, values
 

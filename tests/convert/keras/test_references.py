@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dense2conv.convert.keras.files import open_file
-from dense2conv.convert.keras.signatures import looks_like_keras
+from dense2conv.convert.keras.reading.files import open_file
+from dense2conv.convert.keras.reading.signatures import looks_like_keras
 from dense2conv.convert.mapped import source
 
 from .files import REFERENCES, network, read, same

@@ -12,13 +12,14 @@ import pytest
 
 from dense2conv.convert.conversion import convert
 from dense2conv.convert.errors import FileError, NegativeAnswer, RequestError
-from dense2conv.convert.keras import dialects, maps, read_keras
-from dense2conv.convert.keras.draft import Written
-from dense2conv.convert.keras.layer_order import keras_order
+from dense2conv.convert.keras import read_keras
 from dense2conv.convert.keras.network import Call, Layer, Network, Origin, Tensor
-from dense2conv.convert.keras.rewriting import rewritten
+from dense2conv.convert.keras.scanning import dialects, maps
+from dense2conv.convert.keras.scanning.draft import Written
+from dense2conv.convert.keras.scanning.layer_order import keras_order
+from dense2conv.convert.keras.scanning.rewriting import rewritten
+from dense2conv.convert.keras.scanning.writing import write_h5
 from dense2conv.convert.keras.translation import options_of
-from dense2conv.convert.keras.writing import write_h5
 from dense2conv.convert.networks import open_network
 from dense2conv.convert.verification import verify
 from dense2conv.convert.writing import write_model

@@ -3,7 +3,7 @@
 import pytest
 
 from dense2conv.convert.keras.network import Layer
-from dense2conv.convert.keras.variables import VARIABLES, variables
+from dense2conv.convert.keras.reading.variables import VARIABLES, variables
 
 STATISTICS = ["moving_mean", "moving_variance"]
 CASES = [

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..network import Layer, Origin, Tensor
 from .draft import Written
-from .network import Layer, Origin, Tensor
 
 # Arguments of Keras 2 that mean the same in Keras 3, of all the layers that a map may have.
 _SHARED = frozenset({

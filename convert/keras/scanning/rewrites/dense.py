@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...model import Array
+from ....model import Array
 from ..scanned import Scanned, kernel_of
 from ..turn import COMMON, Turn
 from .pointwise import is_softmax, softmax

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import h5py
 
-from ..errors import FileError
-from ..hdf5 import item_at
+from ...errors import FileError
+from ...hdf5 import item_at
+from ..network import Layer, Network, Path, leaves
 from .attributes import count, texts
 from .nested import owners
-from .network import Layer, Network, Path, leaves
 from .stored import Slice, Stored, stored
 from .variables import variables
 

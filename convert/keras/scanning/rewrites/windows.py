@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ....shapecalc.window import Window
-from ..layers.padding import edges
-from ..layers.sliding import slid
+from .....shapecalc.window import Window
+from ...layers.padding import edges
+from ...layers.sliding import slid
 from ..scanned import Scanned
 from ..turn import Turn
 

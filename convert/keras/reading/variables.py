@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .network import Layer, Network, Path
+from ..network import Layer, Network, Path
 
 Config = Mapping[str, Any]
 

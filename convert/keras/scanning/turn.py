@@ -8,13 +8,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import FileError
-from ..model import Array
+from ...errors import FileError
+from ...model import Array
+from ..kernels import modern
+from ..network import Layer, Path
+from ..step import Step
 from .draft import Draft
-from .kernels import modern
-from .network import Layer, Path
 from .scanned import Scanned
-from .step import Step
 
 Rule = Callable[["Turn"], Scanned]
 

@@ -24,5 +24,5 @@ def is_hdf5(head: bytes) -> bool:
 
 
 def looks_like_keras(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is one for ``keras.files``: HDF5 or a zip archive."""
+    """Whether a file that begins with ``head`` is one for ``keras.reading.files``: HDF5 or a zip archive."""
     return is_zip(head) or is_hdf5(head)

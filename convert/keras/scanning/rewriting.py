@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import FileError
-from ..model import Array
+from ...errors import FileError
+from ...model import Array
+from ..emit import Graph
+from ..layers.wrappers import ALIKE
+from ..network import Call, Layer, Network, Path, Tensor, tensors
+from ..step import Options, Step
 from .draft import Draft, Written
-from .emit import Graph
-from .layers.wrappers import ALIKE
-from .network import Call, Layer, Network, Path, Tensor, tensors
 from .rewrites import REWRITES
 from .rewrites.windows import subsampled
 from .scanned import Scanned
-from .step import Options, Step
 from .turn import Turn
 
 

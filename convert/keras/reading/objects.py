@@ -17,11 +17,11 @@ from collections.abc import Iterator
 
 import h5py
 
-from ..errors import FileError
-from ..hdf5 import datasets, item_at
+from ...errors import FileError
+from ...hdf5 import datasets, item_at
+from ..network import Layer, Network, Path
 from .attributes import text
 from .groups import Arrays, check_needless
-from .network import Layer, Network, Path
 from .stored import Slice, Stored, stored
 from .variables import variables
 

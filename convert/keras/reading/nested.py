@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ..errors import FileError
-from .network import Layer, Path, leaves
+from ...errors import FileError
+from ..network import Layer, Path, leaves
 from .variables import Variable, group_order, variables
 
 _KERAS_1 = re.compile(r"(W|b|gamma|beta|running_mean|running_std|alphas)(:0)?")

@@ -4,9 +4,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..model import Array
+from ...model import Array
+from ..network import Call, Layer, Network, Path, Tensor, tensors
 from .layer_order import keras_order
-from .network import Call, Layer, Network, Path, Tensor, tensors
 from .scanned import Scanned
 
 Arrays = Mapping[Path, Sequence[Array]]

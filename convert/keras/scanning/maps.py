@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..atomic import replacing
-from ..conversion import Conversion
-from ..errors import FileError, MachineError, RequestError
-from ..evidence import Report
-from ..model import Model
-from . import KerasNetwork, open_keras, read_keras
+from ...atomic import replacing
+from ...conversion import Conversion
+from ...errors import FileError, MachineError, RequestError
+from ...evidence import Report
+from ...model import Model
+from .. import KerasNetwork, open_keras, read_keras
+from ..translation import options_of
 from .dialects import KERAS2, configuration, keras3
 from .draft import Written
 from .rewriting import rewritten
-from .translation import options_of
 from .writing import write_h5, write_keras
 
 Prove = Callable[[Model], Report]

@@ -22,14 +22,14 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from ..bands import BUFFER
-from ..mapped import source
-from ..model import Array
+from ...bands import BUFFER
+from ...mapped import source
+from ...model import Array
+from ..network import Layer
+from ..reading.objects import snake_case
+from ..reading.variables import variables
 from .dialects import Dialect
 from .draft import Written
-from .network import Layer
-from .objects import snake_case
-from .variables import variables
 
 _HEADER_LIMIT = 64512  # bytes of an attribute, as Keras has it
 

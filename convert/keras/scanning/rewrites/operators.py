@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..layers.tensorflow import FUNCTIONS
+from ...layers.tensorflow import FUNCTIONS
 from ..scanned import Scanned
 from ..turn import Rule, Turn
 from .merges import merge_as

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from ..layers import LAYERS
-from ..layers.views import dropped
+from ...layers import LAYERS
+from ...layers.views import dropped
 from ..turn import Rule
 from .dense import dense, locally_connected
 from .merges import concatenate, merge

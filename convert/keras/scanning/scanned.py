@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .network import Tensor
+from ..network import Tensor
 
 Order = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ Keras 2, keras/engine/functional.py, ``_map_graph_network``)::
 
 from collections.abc import Iterator
 
-from .network import Layer, Network, tensors
+from ..network import Layer, Network, tensors
 
 
 def keras_order(network: Network) -> tuple[Layer, ...]:

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError
-from ..hdf5 import check_inside, check_stored, damage, read_checked
-from ..mapped import MappedFile
+from ...errors import FileError
+from ...hdf5 import check_inside, check_stored, damage, read_checked
+from ...mapped import MappedFile
 
 Array = NDArray[Any]
 

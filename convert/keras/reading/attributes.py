@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import FileError
-from ..strict_json import MOST_BYTES
+from ...errors import FileError
+from ...strict_json import MOST_BYTES
 
 _MOST_NAMES = 1_000_000
 

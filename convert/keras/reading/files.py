@@ -20,14 +20,14 @@ from typing import Any
 
 import h5py
 
-from ..errors import Dense2ConvError, FileError, RequestError
-from ..hdf5 import damage, item_at
-from ..mapped import map_file
-from ..references import check_regular
-from ..strict_json import MOST_BYTES, parse
+from ...errors import Dense2ConvError, FileError, RequestError
+from ...hdf5 import damage, item_at
+from ...mapped import map_file
+from ...references import check_regular
+from ...strict_json import MOST_BYTES, parse
+from ..network import Network, Origin, Path
 from .attributes import has_texts, text
 from .groups import assign_groups, assign_numbered, weight_names
-from .network import Network, Origin, Path
 from .objects import LAYERS, OLD_LAYERS, assign_objects
 from .provenance import decided, declared, merged, version_of
 from .signatures import is_hdf5, is_zip

@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import FileError, RequestError
-from .network import Origin
+from ...errors import FileError, RequestError
+from ..network import Origin
 
 Version = tuple[int, ...]
 

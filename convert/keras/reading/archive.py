@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from ..errors import FileError
-from ..mapped import MappedFile, map_file
-from ..numpy_files import data_offset
-from ..references import reading
-from ..scratch import spilled
-from ..strict_json import MOST_BYTES
+from ...errors import FileError
+from ...mapped import MappedFile, map_file
+from ...numpy_files import data_offset
+from ...references import reading
+from ...scratch import spilled
+from ...strict_json import MOST_BYTES
 from .stored import Slice
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
