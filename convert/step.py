@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from ..shapecalc.field import Axis
 from .constants import Constants, attributes, axes_of
 from .graph import Builder, Value, Work
-from .kernel import Rearrangement
-from .layout import BATCH, CHANNEL, Layout
+from .layout import CHANNEL
 from .model import Array
 
 
@@ -170,78 +168,6 @@ class Step:
         """Append the node itself on ``value``, its attributes unchanged; the layout stays."""
         name = self.emit([value.name, *(operands or ())], **self.attributes)
         return replace(value, name=name, dtype=value.dtype if dtype is None else dtype)
-
-    def fits_canonical(self, layout: Layout, axes: Sequence[Axis]) -> bool:
-        """Whether the file's tensor has batch, channels and every spatial axis just where the canonical one has."""
-        dims = layout.dims
-        return (
-            len(dims) == len(axes) + 2
-            and [f.kind for f in dims[0]] == [BATCH]
-            and dims[1] == layout.channels
-            and all(not dim or (len(dim) == 1 and dim[0].axis == i) for i, dim in enumerate(dims[2:]))
-        )
-
-    def broadcast(self, name: str, value: Value) -> str:
-        """Return the constant ``name`` in a shape that broadcasts against the canonical tensor of ``value``.
-
-        ``value`` must be in order. A scalar, or a constant that already has the canonical shape, is used as
-        it is. Refuses where it differs along rows and columns, or along the batch.
-        """
-        array = self.constants.value(name)
-        if self.constants.of_batch(name):
-            raise Refusal(f"it computes with the size of the batch, as the number {name}")
-        layout, rank = value.layout, len(value.axes)
-        sizes: list[int] = []  # the constant, one axis a channel factor
-        for size, dim in zip(self.sizes_against(name, layout), layout.dims, strict=True):
-            here = [f for f in dim if f.kind == CHANNEL]
-            if size == 1:
-                sizes += [1] * len(here)
-                continue
-            if len(here) != len(dim):
-                raise PositionDependent(
-                    f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
-                )
-            sizes += [f.size for f in here]
-        if self.fits_canonical(layout, value.axes):
-            return name
-        if array.size == 1:
-            return name if array.ndim <= rank + 2 else self._scalar(name)
-        result = (layout.channel_count,) + (1,) * rank  # (C, 1, ...): broadcasts against (N, C, *spatial)
-        whole = tuple(f.size for f in layout.channels)
-        if tuple(sizes) != whole:  # the same for several channels: each takes its own
-            few = self.builder.rearranged(
-                name, Rearrangement((array.size,), (0,), (array.size,) + (1,) * rank)
-            )
-            own = np.broadcast_to(np.arange(array.size).reshape(sizes), whole).reshape(-1)
-            return self.builder.emit("Gather", [few, self.builder.integers(own.tolist(), "channels")], axis=0)
-        return self.builder.rearranged(name, Rearrangement(whole, tuple(range(len(whole))), result))
-
-    def sizes_against(self, name: str, layout: Layout) -> tuple[int, ...]:
-        """Return the sizes of the constant ``name``, one a dimension of the value it meets: that dimension's, or 1.
-
-        Refuses a constant that has more axes, differs along the batch, widens an axis of one element or does not fit.
-        """
-        array = self.constants.value(name)
-        if array.ndim > len(layout.dims):
-            raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
-        sizes = (1,) * (len(layout.dims) - array.ndim) + array.shape
-        for size, own, dim in zip(sizes, layout.shape, layout.dims, strict=True):
-            if size == 1:
-                continue
-            if any(f.kind == BATCH for f in dim):
-                fault = "differs from sample to sample"
-            elif own == 1:
-                fault = "repeats an axis of one element"
-            elif size != own:
-                fault = f"does not fit a value of {' x '.join(map(str, layout.shape[1:]))} a sample"
-            else:
-                continue
-            raise Refusal(f"the constant {name} of shape {list(array.shape)} {fault}")
-        return sizes
-
-    def _scalar(self, name: str) -> str:
-        shape = (1,) * self.constants.value(name).ndim
-        return self.builder.rearranged(name, Rearrangement(shape, tuple(range(len(shape))), ()))
 
     def ratio(self, axis: int, jump: int) -> int:
         """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``.

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..broadcasting import broadcast
 from ..graph import Value
 from ..kernel import Rearrangement
 from ..layout import BATCH, CHANNEL, SPACE, channel
@@ -74,7 +75,7 @@ def gemm(step: Step) -> Result:
             value, term = joined(value, other), other.name
         else:
             _bias(step, third, units)  # refuses a C that differs from sample to sample
-            term = step.broadcast(third, value)
+            term = broadcast(step, third, value)
         if beta != 1.0:
             factor = build.constant(np.asarray(beta, dtype=weight.dtype), f"{build.layer}/beta")
             term = build.emit("Mul", [term, factor])
