@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from ..shapecalc import lattice
+from ..shapecalc.window import Window
 from .constants import Constants, attributes, axes_of
 from .graph import Builder, Value, Work
 from .layout import CHANNEL
@@ -169,45 +171,66 @@ class Step:
         name = self.emit([value.name, *(operands or ())], **self.attributes)
         return replace(value, name=name, dtype=value.dtype if dtype is None else dtype)
 
-    def ratio(self, axis: int, jump: int) -> int:
-        """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``.
+    def on_lattice(self, value: Value, windows: Sequence[Window]) -> list[Window]:
+        """Return the node's ``windows`` on the patch's positions, one a spatial axis, as they are in the map.
 
-        The map's stride is a multiple of the network's own, and so of every jump at which it collapses.
+        On an axis that is the map's already nothing lies between two positions.
         """
-        self.jumps[axis].add(jump)
         if self.stride is None:
-            return 1
-        return self.stride[axis] // jump
-
-    def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, dict[int, int]]:
-        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the strides it
-        needs.
-
-        The caller appends the node, with kernel ``value.axes[i].size`` and the returned stride on each of
-        ``axes``.
-        """
-        strides = {i: self.ratio(i, value.axes[i].jump) for i in axes}
-        after = [
-            axis.whole(self.stride[i] if self.stride else 0) if i in strides else axis
-            for i, axis in enumerate(value.axes)
+            return list(windows)
+        return [
+            w if i in value.collapsed else lattice.spread_window(w, axis.jump, s)
+            for i, (w, axis, s) in enumerate(zip(windows, value.axes, self.stride, strict=True))
         ]
+
+    def spread(self, value: Value, axis: int, count: int) -> int:
+        """Return how far ``count`` positions of a patch are in the map, along a spatial axis of ``value``."""
+        if self.stride is None or axis in value.collapsed:
+            return count
+        return count * lattice.spread(value.axes[axis].jump, self.stride[axis])
+
+    def crop(self, value: Value, before: Mapping[int, int], after: Mapping[int, int]) -> str:
+        """Cut positions of a patch off both ends of spatial axes, whatever the size of the input."""
+        ends = ({i: self.spread(value, i, n) for i, n in end.items()} for end in (before, after))
+        return self.builder.crop(value.name, *ends)
+
+    def every(self, value: Value, steps: Mapping[int, int], data: str = "") -> str:
+        """Keep every ``steps[i]``-th position of a patch along spatial axis ``i`` (of ``data``, which is on the same
+        grid as ``value``).
+        """
+        windows = [Window(kernel=1, stride=steps.get(i, 1)) for i in range(len(value.axes))]
+        return self.builder.every(data or value.name, [w.stride for w in self.on_lattice(value, windows)])
+
+    def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, list[Window]]:
+        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the windows that it takes:
+        one a spatial axis, of one element where nothing is read.
+
+        The caller appends the node.
+        """
+        windows = [Window(kernel=1)] * len(value.axes)
+        after = list(value.axes)
+        for i in axes:
+            axis, stride = value.axes[i], self.stride[i] if self.stride else 0
+            self.jumps[i].add(axis.jump)
+            windows[i] = lattice.whole(axis.size, axis.jump, stride or axis.jump)
+            after[i] = axis.whole(stride)
         clean = [value.axes[i].size - sum(value.axes[i].border) for i in axes]
         if any(sum(value.axes[i].border) for i in axes):
             whole = "x".join(str(value.axes[i].size) for i in axes)
             untouched = "x".join(str(max(n, 0)) for n in clean)
             self.note("reached", f"of the {whole} positions it reads, padding has left {untouched} untouched")
-        layout = value.layout.resized({}, drop=strides)
+        layout = value.layout.resized({}, drop=axes)
         return replace(
             value, layout=layout, axes=tuple(after), collapsed=value.collapsed | set(axes)
-        ), strides
+        ), windows
 
     def without_single_positions(self, value: Value) -> Value:
         """Return ``value`` with every grid axis of one position made an axis of the map."""
         single = [i for i in value.grid if value.axes[i].size == 1]
         if not single:
             return value
-        result, strides = self.collapsed(value, single)
-        name = self.builder.every(value.name, [strides.get(i, 1) for i in range(len(value.axes))])
+        result, windows = self.collapsed(value, single)
+        name = self.builder.every(value.name, [w.stride for w in windows])
         return replace(result, name=name)
 
     def alike(self, values: Sequence[Value]) -> list[Value]:

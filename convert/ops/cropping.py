@@ -44,12 +44,15 @@ def pad(step: Step) -> Result:
             raise Refusal(f"it pads dimension {position}, which is not one axis of the patch")
         before[at], after[at] = b, a
     axes = tuple(_padded(axis, before[i + 2], after[i + 2]) for i, axis in enumerate(value.axes))
-    data = step.builder.crop(
-        value.name,
+    data = step.crop(
+        value,
         {i: -b for i, b in enumerate(before[2:]) if b < 0},
         {i: -a for i, a in enumerate(after[2:]) if a < 0},
     )
     widths = [max(n, 0) for n in (*before, *after)]
+    for i in range(rank):  # the first two entries of each end are the batch and the channels
+        for at in (i + 2, i + 2 + len(before)):
+            widths[at] = step.spread(value, i, widths[at])
     if any(widths):
         if any(widths[2 : rank + 2]) or any(widths[rank + 4 :]):
             note_pads(step, list(zip(before[2:], after[2:], strict=True)))
@@ -101,10 +104,10 @@ def _taken(step: Step, value: Value, position: int, chosen: range) -> Value:
     if len(dim) == 1 and dim[0].kind == SPACE:
         axis = dim[0].axis
         before, after = chosen[0], value.layout.shape[position] - 1 - chosen[-1]
-        name = step.builder.crop(value.name, {axis: before}, {axis: after})
+        name = step.crop(value, {axis: before}, {axis: after})
         cropped = value.axes[axis].cropped(before, after)
         if chosen.step > 1:
-            name = step.builder.every(name, [chosen.step if i == axis else 1 for i in range(len(value.axes))])
+            name = step.every(value, {axis: chosen.step}, name)
             cropped = cropped.windowed(Window(kernel=1, stride=chosen.step))
         axes = tuple(cropped if i == axis else a for i, a in enumerate(value.axes))
         return replace(value, name=name, axes=axes, layout=value.layout.resized({axis: cropped.size}))

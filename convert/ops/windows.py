@@ -18,6 +18,7 @@ from ..inputs import SPATIAL_LETTERS
 from ..kernel import Rearrangement
 from ..layout import Layout, LayoutError, channel, slots
 from ..step import Refusal, Result, Step
+from .pooling import GEOMETRY, geometry, pooled
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,9 @@ def _slid(value: Value, frozen: _Frozen, layout: Layout) -> Value:
     return replace(value, layout=layout.resized(sizes), axes=tuple(axes))
 
 
-def _geometry(frozen: _Frozen) -> dict[str, list[int]]:
-    """Return the attributes of an ONNX window on the network's spatial axes."""
-    windows = frozen.windows
-    return {
-        "kernel_shape": [w.kernel for w in windows],
-        "strides": [w.stride for w in windows],
-        "pads": [w.before for w in windows] + [w.after for w in windows],
-    }
-
-
-def _untouched(step: Step, own: Mapping[str, Any], drop: Sequence[str] = ()) -> dict[str, Any]:
+def _untouched(step: Step, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the node's attributes with its geometry replaced by ``own``."""
-    gone = {"auto_pad", "ceil_mode", "dilations", *own, *drop}
-    return {k: v for k, v in step.attributes.items() if k not in gone} | dict(own)
+    return {k: v for k, v in step.attributes.items() if k not in GEOMETRY} | dict(own)
 
 
 def convolution(step: Step) -> Result:
@@ -157,10 +147,11 @@ def convolution(step: Step) -> Result:
                 (*weight.shape[:2], *(w.kernel for w in frozen.windows)),
             ),
         )
-    own: dict[str, Any] = dict(_geometry(frozen))
-    if any(w.dilation > 1 for w in frozen.windows):
-        own["dilations"] = [w.dilation for w in frozen.windows]
-    data = step.builder.crop(value.name, frozen.leading, frozen.cut)
+    windows = step.on_lattice(value, frozen.windows)
+    own: dict[str, Any] = dict(geometry(windows))
+    if any(w.dilation > 1 for w in windows):
+        own["dilations"] = [w.dilation for w in windows]
+    data = step.crop(value, frozen.leading, frozen.cut)
     bias = [n for n in step.node.input[2:] if n]
     if bias:
         step.constant(2)
@@ -181,11 +172,11 @@ def pool(step: Step) -> Result:
             "a window of ceil_mode sticks out of the input, and count_include_pad counts what it finds there"
         )
     result = _slid(value, frozen, value.layout)
-    own: dict[str, Any] = dict(_geometry(frozen))
-    if any(w.dilation > 1 for w in frozen.windows):
-        own["dilations"] = [w.dilation for w in frozen.windows]
-    data = step.builder.crop(value.name, frozen.leading, frozen.cut)
-    result = replace(result, name=step.emit([data], **_untouched(step, own)))
+    windows = step.on_lattice(value, frozen.windows)
+    data = step.crop(value, frozen.leading, frozen.cut)
+    given = _untouched(step, {})
+    name = pooled(step, step.node.op_type, value, data, windows, given, output=step.node.output[0])
+    result = replace(result, name=name)
     step.work(result, 0)
     return [result]
 

@@ -57,7 +57,9 @@ def test_reductions(op, behind, keepdims, opset):
     x = reduced(net, op, trunk(net), [2, 3], keepdims)
     if behind == "dense":
         x = net.dense(net.flat(x) if keepdims else x)
-    assert REDUCTIONS[op] in left(assert_map(net.model(x)))
+    # From operator set 19 on ONNX Runtime's AveragePool is slow: there the mean is a convolution.
+    form = "Tile" if REDUCTIONS[op] == "AveragePool" and opset >= 19 else REDUCTIONS[op]
+    assert form in left(assert_map(net.model(x)))
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)

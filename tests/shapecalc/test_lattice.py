@@ -1,4 +1,4 @@
-"""The lattice rule against chains of windows, run pixel by pixel: the slow way, without strides or dilations of ours."""
+"""The lattice rule against chains of windows, pixel by pixel: which pixels a vector reads."""
 
 import random
 from math import lcm
