@@ -3,6 +3,7 @@
 What they do on a patch they do on every input: crops are counted from both ends, pads stay as many as on a patch.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -53,6 +54,7 @@ def pad(step: Step) -> Result:
     for i in range(rank):  # the first two entries of each end are the batch and the channels
         for at in (i + 2, i + 2 + len(before)):
             widths[at] = step.spread(value, i, widths[at])
+    _refuse_wrapped(step, value, before, after)
     if any(widths):
         if any(widths[2 : rank + 2]) or any(widths[rank + 4 :]):
             note_pads(step, list(zip(before[2:], after[2:], strict=True)))
@@ -64,6 +66,22 @@ def pad(step: Step) -> Result:
             data = step.emit([data, step.builder.integers(widths, "pads"), *fill], **step.attributes)
     result = replace(value, name=data, axes=axes)
     return [replace(result, layout=layout.resized({i: axis.size for i, axis in enumerate(axes)}))]
+
+
+def _refuse_wrapped(step: Step, value: Value, before: Sequence[int], after: Sequence[int]) -> None:
+    """Refuse elements taken from the other end, where other elements of the lattice lie between those of the patch.
+
+    Zeros, the last element and mirrored ones are the patch's own at any spread; these would not be, even on a patch.
+    """
+    mode = step.attributes.get("mode", b"constant")
+    if (mode.decode() if isinstance(mode, bytes) else mode) != "wrap":
+        return
+    for i in range(len(value.axes)):
+        if max(before[i + 2], after[i + 2]) > 0 and step.spread(value, i, 1) > 1:
+            raise Refusal(
+                f"it pads with elements of the other end, and a map with stride {(step.stride or ())[i]} has others "
+                f"between the patch's own, which lie {value.axes[i].jump} pixels apart"
+            )
 
 
 def _padded(axis: Axis, before: int, after: int) -> Axis:
