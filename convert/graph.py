@@ -208,9 +208,11 @@ class Builder:
         ends = [-after[a] if after.get(a, 0) else INT_MAX for a in axes]
         return self.slice(value, [a + 2 for a in axes], starts, ends, [1] * len(axes))
 
-    def axes_operand(self, kind: str, data: str, axes: Sequence[int], **attributes: Any) -> str:
+    def axes_operand(
+        self, kind: str, data: str, axes: Sequence[int], *, output: str = "", **attributes: Any
+    ) -> str:
         """Append Squeeze, Unsqueeze or a Reduce over ``axes``, in the form of the model's operator set."""
         since = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}.get(kind, 18)
         if self.opset < since:
-            return self.emit(kind, [data], axes=list(axes), **attributes)
-        return self.emit(kind, [data, self.integers(axes, "axes")], **attributes)
+            return self.emit(kind, [data], output=output, axes=list(axes), **attributes)
+        return self.emit(kind, [data, self.integers(axes, "axes")], output=output, **attributes)

@@ -100,7 +100,7 @@ def pooled(
     return _norm(build, data, windows, value, int(given.get("p", 2)), output)
 
 
-def geometry(windows: Sequence[Window]) -> dict[str, list[int]]:
+def geometry(windows: Sequence[Window]) -> dict[str, Any]:
     """Return the attributes of an ONNX window, without dilations."""
     return {
         "kernel_shape": [w.kernel for w in windows],

@@ -148,7 +148,7 @@ def convolution(step: Step) -> Result:
             ),
         )
     windows = step.on_lattice(value, frozen.windows)
-    own: dict[str, Any] = dict(geometry(windows))
+    own = geometry(windows)
     if any(w.dilation > 1 for w in windows):
         own["dilations"] = [w.dilation for w in windows]
     data = step.crop(value, frozen.leading, frozen.cut)
