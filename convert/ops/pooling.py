@@ -10,10 +10,12 @@ Runtime 1.32 has traps. ``python bench/scan.py --pools`` measures them; on the C
     AveragePool, to opset 18      0.50      1.90
     AveragePool, from 19          6.25      1.71     has dilations from 19 on, and a general kernel unless blocked
     convolution, dilation 4       0.88      1.74
+    LpPool                       63.9     203         never has a fast kernel
+    convolution of the squares    1.33      2.94
 
 In one dimension nothing is blocked (16 channels of 30,000 steps: MaxPool 0.5, dilated 3.3, slices 0.4), nor in three
 (MaxPool 0.23, dilated 7.8, slices 0.47). So a MaxPool with holes is a maximum of slices, unless it is blocked; the mean
-and the norm over a window with holes are a convolution, each channel by itself, with a kernel of equal numbers.
+over a window with holes and every norm are a convolution, each channel by itself, with a kernel of equal numbers.
 
     max over k elements, d apart     m1 = x;  m2[i] = max(m1[i], m1[i + d]);  m4[i] = max(m2[i], m2[i + 2d]) ...
                                      and at last two of them that overlap: log2(k) steps, an axis after the other
@@ -60,9 +62,9 @@ def chosen_form(kind: str, windows: Sequence[Window], channels: int, dtype: int,
         if not holes or dtype not in _SLICED or (blocked and opset >= _DILATED_MAX):
             return NATIVE
         return SLICES
-    if kind == "AveragePool" and opset >= _GENERAL_MEAN and not blocked:
-        return CONVOLUTION
-    return CONVOLUTION if holes else NATIVE
+    if kind == "AveragePool" and not holes and (opset < _GENERAL_MEAN or blocked):
+        return NATIVE
+    return CONVOLUTION
 
 
 def pooled(

@@ -196,7 +196,7 @@ HOLES, NONE = [Window(3, dilation=2)] * 2, [Window(3)] * 2
         ("AveragePool", NONE, 10, FLOAT, 19, CONVOLUTION),
         ("AveragePool", NONE, 32, FLOAT, 19, NATIVE),
         ("AveragePool", HOLES, 32, FLOAT, 19, CONVOLUTION),
-        ("LpPool", NONE, 10, FLOAT, 18, NATIVE),
+        ("LpPool", NONE, 32, FLOAT, 18, CONVOLUTION),
         ("LpPool", HOLES, 10, FLOAT, 18, CONVOLUTION),
     ],
 )
