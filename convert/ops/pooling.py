@@ -83,10 +83,6 @@ def pooled(
     name = step.node.name if output else ""
     if form == NATIVE:
         if any(w.dilation > 1 for w in windows):
-            if step.opset < _DILATED_MAX:
-                raise Refusal(
-                    f"its windows have holes, which MaxPool has from operator set {_DILATED_MAX} on only"
-                )
             given = {**given, "dilations": [w.dilation for w in windows]}
             if value.dtype in _SLICED:  # the runtime wants pads below the kernel, holes or not
                 data, windows = _lowest_around(build, data, windows, value.dtype), _without_pads(windows)
@@ -96,10 +92,14 @@ def pooled(
                 )
         return build.emit(kind, [data], output=output, name=name, **geometry(windows), **given)
     if form == SLICES:
-        return _maximum(build, data, windows, value.dtype, output)
-    if kind == "AveragePool":
-        return _mean(build, data, windows, value, bool(given.get("count_include_pad", 0)), output)
-    return _norm(build, data, windows, value, int(given.get("p", 2)), output)
+        result = _maximum(build, data, windows, value.dtype, output)
+    elif kind == "AveragePool":
+        result = _mean(build, data, windows, value, bool(given.get("count_include_pad", 0)), output)
+    else:
+        result = _norm(build, data, windows, value, int(given.get("p", 2)), output)
+    if name:  # a layer keeps its name
+        build.nodes[-1].name = name
+    return result
 
 
 def geometry(windows: Sequence[Window]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 Every window keeps the pads that it has on a patch (``auto_pad`` and ``ceil_mode`` are worked out there and
 frozen), less what no neuron reads; what then sticks out behind the last window is cut off. So every value has
-exactly ``size + (H - P) // jump`` positions on an input of H pixels, branches that meet on a patch meet on
-every input, and the map needs no crop that depends on the input's size.
+as many positions on an input of H pixels as ``shapecalc.lattice.positions`` says (``size + (H - P) // jump`` where the
+map's stride is a multiple of the network's own), branches that meet on a patch meet on every input, and the map needs
+no crop that depends on the input's size.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from dense2conv.convert.conversion import convert
 from dense2conv.convert.errors import FileError
@@ -21,6 +22,7 @@ from .nets import (
 )
 from .test_fuzz import Maker, figures
 
+UINT8, INT8 = TensorProto.UINT8, TensorProto.INT8
 QUICK, SLOW = 40, 400
 
 
@@ -219,3 +221,49 @@ def test_costs_are_those_of_the_lattice():
     assert on(3) == trunk[0] * 19**2 + trunk[1] * 15**2 + head * 3**2
     scan = analysis.cost((20, 20), (1, 1), "scan")
     assert scan.macs == 81 * (trunk[0] * 36 + trunk[1] * 16 + head)
+
+
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 1, 1]], ids=str)
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool"])
+def test_pools_that_have_holes_of_their_own(kind, pads, ceil):
+    net = Net((None, 2, 19, 20), opset=22)
+    x = net("Tanh", net.conv(strides=[2, 1]))
+    own = {"kernel_shape": [2, 3], "dilations": [2, 3], "strides": [1, 2], "pads": pads, "ceil_mode": ceil}
+    x = net(kind, x, **own)
+    shape = net.shape_of(x)
+    axes, starts, ends = (net.integers(*v) for v in ((2, 3), (2, 1), (-2, -2)))
+    cropped = net.dense(net.flat(net("Slice", x, starts, ends, axes)))
+    whole = net.dense(net.flat(x))
+    assert min(shape[2:]) > 3
+    for stride in ((2, 2), (1, 1), (3, 4)):
+        assert_map(net.model(whole), stride=stride, size=(19, 20))
+        assert_map(net.model(cropped), stride=stride)
+
+
+def classified(net, x):
+    """Bytes as numbers, behind a dense layer of numbers."""
+    x = net.flat(net("Cast", x, to=FLOAT))
+    weight = np.random.default_rng(3).standard_normal((4, net.shape_of(x)[1]))
+    return net.model(net("Gemm", x, net.tensor(weight, np.float32), transB=1))
+
+
+@pytest.mark.parametrize("kind", [UINT8, INT8], ids=["uint8", "int8"])
+def test_a_pool_of_integers_keeps_its_form(kind):
+    """ONNX Runtime pools bytes, but has no maximum of them."""
+    net = Net((None, 2, 19, 18), opset=17, kind=kind)
+    x = net("MaxPool", net("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2]), kernel_shape=[3, 3])
+    model = classified(net, x)
+    for stride in ((1, 1), (3, 2)):
+        assert_map(model, stride=stride)
+
+
+def test_pads_of_bytes_that_are_as_large_as_their_kernel_are_refused():
+    net = Net((None, 2, 19, 18), opset=17, kind=UINT8)
+    x = net("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    x = net("MaxPool", x, kernel_shape=[2, 2], pads=[1, 1, 0, 0], name="padded")
+    model = classified(net, x)
+    assert_map(model, size=(19, 18))
+    with pytest.raises(FileError, match="as large as its kernel") as refused:
+        convert(model, stride=(1, 1))
+    assert refused.value.layer == "padded"
