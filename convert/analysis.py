@@ -120,6 +120,8 @@ class Analysis:
         for i, (axis, h, p) in enumerate(zip(value.axes, size, self.patch, strict=True)):
             if stride is None:
                 counts.append(axis.size)
+            elif h < p:
+                counts.append(0)
             elif i in value.collapsed:
                 counts.append((h - p) // stride[i] + 1)
             else:

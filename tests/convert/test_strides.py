@@ -219,6 +219,7 @@ def test_costs_are_those_of_the_lattice():
     assert on(2) == trunk[0] * 10**2 + trunk[1] * 8**2 + head * 5**2
     # At 3 the first convolution has every pixel, and the others read every second of its positions.
     assert on(3) == trunk[0] * 19**2 + trunk[1] * 15**2 + head * 3**2
+    assert analysis.cost((11, 20), (1, 1), "conv").macs == 0  # no position fits
     scan = analysis.cost((20, 20), (1, 1), "scan")
     assert scan.macs == 81 * (trunk[0] * 36 + trunk[1] * 16 + head)
 
