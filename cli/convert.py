@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @options.network_options
 @options.keras_options
 @options.expected_option
-@click.option("--stride", type=options.STRIDE, help="Input pixels between outputs: a multiple of the network's own S "
-              "(the default), or patch (tiles without overlap).")  # fmt: skip
+@click.option("--stride", type=options.STRIDE, help="Input pixels between outputs, any positive number (the default "
+              "is the network's own S), or patch (tiles without overlap).")  # fmt: skip
 @click.option("--method", type=click.Choice(("conv", "patches", "exact")), default="conv", show_default=True,
               help="conv: dense layers become convolutions; patches: the graph cuts patches and runs the network on "
               "each, exact for every network; exact: conv where that is exact, else patches.")  # fmt: skip

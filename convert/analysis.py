@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from ..shapecalc import lattice
 from .errors import Dense2ConvError
 from .graph import Value
 from .model import Model
@@ -99,21 +100,32 @@ class Analysis:
     def cost(self, size: Sequence[int], stride: Sequence[int], method: str) -> Cost:
         """Return what one input of ``size`` costs: ``conv``, the map; ``patches`` or ``scan``, every crop by itself."""
         windows = prod(self.positions(size, stride))
-        on = tuple(size) if method == "conv" else self.patch
-        repeated = 1 if method == "conv" else windows
+        scanned = (
+            method == "conv"
+        )  # else the network itself runs, at its own strides, on one patch after the other
+        on = tuple(size) if scanned else self.patch
+        repeated = 1 if scanned else windows
         macs = largest = 0
         for work in self.trace.builder.work:
-            places = prod(self._places(work.value, on, stride))
+            places = prod(self._places(work.value, on, stride if scanned else None))
             macs += work.macs * places
             largest = max(largest, work.value.layout.channel_count * places)
         # Four bytes a value; float16 networks need half of it.
         weights = sum(array.nbytes for array in self.trace.builder.weights.values())
         return Cost(method, tuple(stride), windows, macs * repeated, weights + 2 * 4 * largest * repeated)
 
-    def _places(self, value: Value, size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    def _places(self, value: Value, size: Sequence[int], stride: Sequence[int] | None) -> tuple[int, ...]:
+        """Return how many positions ``value`` has: on a patch, or in a map with ``stride``."""
         counts = []
         for i, (axis, h, p) in enumerate(zip(value.axes, size, self.patch, strict=True)):
-            counts.append((h - p) // stride[i] + 1 if i in value.collapsed else axis.positions(h, p))
+            if stride is None:
+                counts.append(axis.size)
+            elif h < p:
+                counts.append(0)
+            elif i in value.collapsed:
+                counts.append((h - p) // stride[i] + 1)
+            else:
+                counts.append(lattice.positions(axis.size, axis.jump, stride[i], h - p))
         return tuple(counts)
 
 

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from .graph import Builder, Rewrite, Value
 from .inputs import SPATIAL_NAMES, map_place
 from .kernel import Rearrangement
+from .lifting import lift, worth_lifting
 from .model import LARGE, Array, Model
 from .trace import Trace
 
@@ -29,6 +30,8 @@ def assemble(model: Model, trace: Trace, size: Sequence[int] | None, batch: int 
         for name, value in trace.outputs.items()
         if isinstance(value, Value)
     }
+    if len(trace.input.patch) == 1 and worth_lifting(builder):
+        lift(builder, trace.input.name, list(finals.values()))
     nodes = _named(builder, finals)
     nodes = _needed(nodes, set(finals))
     tensors, weights = _constants(model, builder, nodes)

@@ -13,7 +13,7 @@ from .graph import Rewrite
 from .metadata import KEY, VERSION
 from .model import Model
 from .patches import patches
-from .trace import ambiguous, follow
+from .trace import Layer, ambiguous, follow
 
 METHODS = ("conv", "patches", "exact")
 
@@ -53,7 +53,7 @@ def convert(
 ) -> Conversion:
     """Return the map of ``model``.
 
-    ``stride``: distance in input pixels between neighbouring vectors, one entry a spatial axis; ``"patch"``
+    ``stride``: distance in input pixels between neighbouring vectors, any positive number a spatial axis; ``"patch"``
     tiles without overlap; default the network's own S. ``size`` and ``batch`` fix the map's input, else it
     stays free. Raises ``RequestError`` for a stride or size that does not fit, ``FileError`` where the
     network is not convertible in the way asked for.
@@ -78,9 +78,10 @@ def convert(
         exactness = EXACT
     else:
         if analysis.exactness == NOT_CONVERTIBLE:
-            raise not_convertible(analysis, model.path)
-        _checked_stride(analysis, wanted)
+            raise not_convertible(analysis.refusals, model.path)
         trace = follow(model, analysis.trace.input, wanted)
+        if trace.refusals:  # what the network's own stride does not ask for
+            raise not_convertible(trace.refusals, model.path)
         built = assemble(model, trace, size, batch)
         exactness, rewrites = analysis.exactness_on(size), tuple(trace.builder.rewrites)
     conversion = Conversion(model, built, analysis, method, wanted, exactness, rewrites)
@@ -88,10 +89,9 @@ def convert(
     return conversion
 
 
-def not_convertible(analysis: Analysis, path: str) -> FileError:
+def not_convertible(refusals: Sequence[Layer], path: str) -> FileError:
     """Return the error that names the layer which is why a network is not convertible as a convolution."""
-    first = analysis.refusals[0]
-    more = len(analysis.refusals) - 1
+    first, more = refusals[0], len(refusals) - 1
     return FileError(
         f"not convertible as a convolution: {first.operator}: {first.reason}"
         + (f" (and {more} more)" if more else ""),
@@ -117,17 +117,6 @@ def resolved_stride(analysis: Analysis, stride: Stride, method: str) -> tuple[in
     if any(s < 1 for s in wanted):
         raise RequestError(f"a stride must be at least 1, got {_x(wanted)}")
     return wanted
-
-
-def _checked_stride(analysis: Analysis, stride: Sequence[int]) -> None:
-    """Raise ``RequestError`` unless ``stride`` is a multiple of the network's own on every spatial axis."""
-    for i, (wanted, own) in enumerate(zip(stride, analysis.stride, strict=True)):
-        if wanted % own:
-            raise RequestError(
-                f"the map's stride must be a multiple of the network's own, {_x(analysis.stride)}: {wanted} is not a "
-                f"multiple of {own} on spatial axis {i}",
-                hint=f"take --stride {_x(analysis.stride)} or a multiple of it, or --method patches --stride patch",
-            )
 
 
 def checked_size(analysis: Analysis, size: Sequence[int]) -> None:

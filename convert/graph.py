@@ -177,21 +177,27 @@ class Builder:
         starts: Sequence[int],
         ends: Sequence[int],
         steps: Sequence[int] = (),
+        output: str = "",
     ) -> str:
         """Append Slice. Negative ends count from the end, so that they hold for every input size."""
         if self.opset < 10:  # neither inputs nor steps
-            return self.emit("Slice", [data], axes=list(axes), starts=list(starts), ends=list(ends))
+            return self.emit(
+                "Slice", [data], output=output, axes=list(axes), starts=list(starts), ends=list(ends)
+            )
         lists = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
-        return self.emit("Slice", [data, *(self.integers(v, k) for k, v in lists.items() if v)])
+        return self.emit(
+            "Slice", [data, *(self.integers(v, k) for k, v in lists.items() if v)], output=output
+        )
 
-    def every(self, data: str, steps: Sequence[int]) -> str:
+    def every(self, data: str, steps: Sequence[int], output: str = "") -> str:
         """Keep every ``steps[i]``-th position of spatial axis ``i``, the first one included."""
         if all(step == 1 for step in steps):
-            return data
+            return self.emit("Identity", [data], output=output) if output else data
         if self.opset < 10:  # Slice has no steps yet; a pool of one element has strides in every operator set
-            return self.emit("MaxPool", [data], kernel_shape=[1] * len(steps), strides=list(steps))
+            ones = [1] * len(steps)
+            return self.emit("MaxPool", [data], output=output, kernel_shape=ones, strides=list(steps))
         axes = list(range(2, len(steps) + 2))
-        return self.slice(data, axes, [0] * len(steps), [INT_MAX] * len(steps), steps)
+        return self.slice(data, axes, [0] * len(steps), [INT_MAX] * len(steps), steps, output)
 
     def crop(self, value: str, before: Mapping[int, int], after: Mapping[int, int]) -> str:
         """Cut ``before`` and ``after`` positions off spatial axes, whatever their size; nothing where both are 0."""
@@ -202,9 +208,11 @@ class Builder:
         ends = [-after[a] if after.get(a, 0) else INT_MAX for a in axes]
         return self.slice(value, [a + 2 for a in axes], starts, ends, [1] * len(axes))
 
-    def axes_operand(self, kind: str, data: str, axes: Sequence[int], **attributes: Any) -> str:
+    def axes_operand(
+        self, kind: str, data: str, axes: Sequence[int], *, output: str = "", **attributes: Any
+    ) -> str:
         """Append Squeeze, Unsqueeze or a Reduce over ``axes``, in the form of the model's operator set."""
         since = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}.get(kind, 18)
         if self.opset < since:
-            return self.emit(kind, [data], axes=list(axes), **attributes)
-        return self.emit(kind, [data, self.integers(axes, "axes")], **attributes)
+            return self.emit(kind, [data], output=output, axes=list(axes), **attributes)
+        return self.emit(kind, [data, self.integers(axes, "axes")], output=output, **attributes)

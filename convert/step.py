@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from ..shapecalc.field import Axis
+from ..shapecalc import lattice
+from ..shapecalc.window import Window
 from .constants import Constants, attributes, axes_of
 from .graph import Builder, Value, Work
-from .kernel import Rearrangement
-from .layout import BATCH, CHANNEL, Layout
+from .layout import CHANNEL
 from .model import Array
 
 
@@ -171,117 +171,66 @@ class Step:
         name = self.emit([value.name, *(operands or ())], **self.attributes)
         return replace(value, name=name, dtype=value.dtype if dtype is None else dtype)
 
-    def fits_canonical(self, layout: Layout, axes: Sequence[Axis]) -> bool:
-        """Whether the file's tensor has batch, channels and every spatial axis just where the canonical one has."""
-        dims = layout.dims
-        return (
-            len(dims) == len(axes) + 2
-            and [f.kind for f in dims[0]] == [BATCH]
-            and dims[1] == layout.channels
-            and all(not dim or (len(dim) == 1 and dim[0].axis == i) for i, dim in enumerate(dims[2:]))
-        )
+    def on_lattice(self, value: Value, windows: Sequence[Window]) -> list[Window]:
+        """Return the node's ``windows`` on the patch's positions, one a spatial axis, as they are in the map.
 
-    def broadcast(self, name: str, value: Value) -> str:
-        """Return the constant ``name`` in a shape that broadcasts against the canonical tensor of ``value``.
-
-        ``value`` must be in order. A scalar, or a constant that already has the canonical shape, is used as
-        it is. Refuses where it differs along rows and columns, or along the batch.
+        On an axis that is the map's already nothing lies between two positions.
         """
-        array = self.constants.value(name)
-        if self.constants.of_batch(name):
-            raise Refusal(f"it computes with the size of the batch, as the number {name}")
-        layout, rank = value.layout, len(value.axes)
-        sizes: list[int] = []  # the constant, one axis a channel factor
-        for size, dim in zip(self.sizes_against(name, layout), layout.dims, strict=True):
-            here = [f for f in dim if f.kind == CHANNEL]
-            if size == 1:
-                sizes += [1] * len(here)
-                continue
-            if len(here) != len(dim):
-                raise PositionDependent(
-                    f"the constant {name} of shape {list(array.shape)} differs from position to position of the patch"
-                )
-            sizes += [f.size for f in here]
-        if self.fits_canonical(layout, value.axes):
-            return name
-        if array.size == 1:
-            return name if array.ndim <= rank + 2 else self._scalar(name)
-        result = (layout.channel_count,) + (1,) * rank  # (C, 1, ...): broadcasts against (N, C, *spatial)
-        whole = tuple(f.size for f in layout.channels)
-        if tuple(sizes) != whole:  # the same for several channels: each takes its own
-            few = self.builder.rearranged(
-                name, Rearrangement((array.size,), (0,), (array.size,) + (1,) * rank)
-            )
-            own = np.broadcast_to(np.arange(array.size).reshape(sizes), whole).reshape(-1)
-            return self.builder.emit("Gather", [few, self.builder.integers(own.tolist(), "channels")], axis=0)
-        return self.builder.rearranged(name, Rearrangement(whole, tuple(range(len(whole))), result))
-
-    def sizes_against(self, name: str, layout: Layout) -> tuple[int, ...]:
-        """Return the sizes of the constant ``name``, one a dimension of the value it meets: that dimension's, or 1.
-
-        Refuses a constant that has more axes, differs along the batch, widens an axis of one element or does not fit.
-        """
-        array = self.constants.value(name)
-        if array.ndim > len(layout.dims):
-            raise Refusal(f"the constant {name} has more axes, {array.ndim}, than the value it meets")
-        sizes = (1,) * (len(layout.dims) - array.ndim) + array.shape
-        for size, own, dim in zip(sizes, layout.shape, layout.dims, strict=True):
-            if size == 1:
-                continue
-            if any(f.kind == BATCH for f in dim):
-                fault = "differs from sample to sample"
-            elif own == 1:
-                fault = "repeats an axis of one element"
-            elif size != own:
-                fault = f"does not fit a value of {' x '.join(map(str, layout.shape[1:]))} a sample"
-            else:
-                continue
-            raise Refusal(f"the constant {name} of shape {list(array.shape)} {fault}")
-        return sizes
-
-    def _scalar(self, name: str) -> str:
-        shape = (1,) * self.constants.value(name).ndim
-        return self.builder.rearranged(name, Rearrangement(shape, tuple(range(len(shape))), ()))
-
-    def ratio(self, axis: int, jump: int) -> int:
-        """Return the stride, in positions of a grid with ``jump``, that gives the map its stride on ``axis``.
-
-        The map's stride is a multiple of the network's own, and so of every jump at which it collapses.
-        """
-        self.jumps[axis].add(jump)
         if self.stride is None:
-            return 1
-        return self.stride[axis] // jump
-
-    def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, dict[int, int]]:
-        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the strides it
-        needs.
-
-        The caller appends the node, with kernel ``value.axes[i].size`` and the returned stride on each of
-        ``axes``.
-        """
-        strides = {i: self.ratio(i, value.axes[i].jump) for i in axes}
-        after = [
-            axis.whole(self.stride[i] if self.stride else 0) if i in strides else axis
-            for i, axis in enumerate(value.axes)
+            return list(windows)
+        return [
+            w if i in value.collapsed else lattice.spread_window(w, axis.jump, s)
+            for i, (w, axis, s) in enumerate(zip(windows, value.axes, self.stride, strict=True))
         ]
+
+    def spread(self, value: Value, axis: int, count: int) -> int:
+        """Return how far ``count`` positions of a patch are in the map, along a spatial axis of ``value``."""
+        if self.stride is None or axis in value.collapsed:
+            return count
+        return count * lattice.spread(value.axes[axis].jump, self.stride[axis])
+
+    def crop(self, value: Value, before: Mapping[int, int], after: Mapping[int, int]) -> str:
+        """Cut positions of a patch off both ends of spatial axes, whatever the size of the input."""
+        ends = ({i: self.spread(value, i, n) for i, n in end.items()} for end in (before, after))
+        return self.builder.crop(value.name, *ends)
+
+    def every(self, value: Value, steps: Mapping[int, int], data: str = "") -> str:
+        """Keep every ``steps[i]``-th position of a patch along spatial axis ``i`` (of ``data``, which is on the same
+        grid as ``value``).
+        """
+        windows = [Window(kernel=1, stride=steps.get(i, 1)) for i in range(len(value.axes))]
+        return self.builder.every(data or value.name, [w.stride for w in self.on_lattice(value, windows)])
+
+    def collapsed(self, value: Value, axes: Sequence[int]) -> tuple[Value, list[Window]]:
+        """Return ``value`` behind a window over the whole patch on ``axes`` (no node), and the windows that it takes:
+        one a spatial axis, of one element where nothing is read.
+
+        The caller appends the node.
+        """
+        windows = [Window(kernel=1)] * len(value.axes)
+        after = list(value.axes)
+        for i in axes:
+            axis, stride = value.axes[i], self.stride[i] if self.stride else 0
+            self.jumps[i].add(axis.jump)
+            windows[i] = lattice.whole(axis.size, axis.jump, stride or axis.jump)
+            after[i] = axis.whole(stride)
         clean = [value.axes[i].size - sum(value.axes[i].border) for i in axes]
         if any(sum(value.axes[i].border) for i in axes):
             whole = "x".join(str(value.axes[i].size) for i in axes)
             untouched = "x".join(str(max(n, 0)) for n in clean)
             self.note("reached", f"of the {whole} positions it reads, padding has left {untouched} untouched")
-        layout = value.layout.resized({}, drop=strides)
+        layout = value.layout.resized({}, drop=axes)
         return replace(
             value, layout=layout, axes=tuple(after), collapsed=value.collapsed | set(axes)
-        ), strides
+        ), windows
 
     def without_single_positions(self, value: Value) -> Value:
         """Return ``value`` with every grid axis of one position made an axis of the map."""
         single = [i for i in value.grid if value.axes[i].size == 1]
         if not single:
             return value
-        result, strides = self.collapsed(value, single)
-        name = self.builder.every(value.name, [strides.get(i, 1) for i in range(len(value.axes))])
+        result, windows = self.collapsed(value, single)
+        name = self.builder.every(value.name, [w.stride for w in windows])
         return replace(result, name=name)
 
     def alike(self, values: Sequence[Value]) -> list[Value]:

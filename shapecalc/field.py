@@ -8,9 +8,8 @@ are computed from the layer's own padding there, and from real neighbours on a l
 
     leading'  = ceil((leading + b) / s)     (every output whose window starts before the first clean position)
 
-A value with ``size`` positions on a patch has ``size + (H - P) // jump`` positions on an input of ``H``
-pixels when every window tiles its input exactly (``Window.tiling``); this is what the conversion keeps true
-of every value.
+On a larger input every window tiles its input exactly (``Window.tiling``), as on a patch; how many positions a value
+has there, at any stride of the map, says ``lattice``.
 """
 
 from dataclasses import dataclass, replace
@@ -82,7 +81,3 @@ class Axis:
         """Return the axis behind a window over all its positions: one position a patch, ``jump`` pixels apart."""
         behind = self.windowed(Window(kernel=self.size))
         return replace(behind, receptive=replace(behind.receptive, advance=jump))
-
-    def positions(self, size: int, patch: int) -> int:
-        """Positions on an input of ``size`` pixels where the patch has ``patch``; 0 below the patch."""
-        return self.size + (size - patch) // self.jump if size >= patch else 0

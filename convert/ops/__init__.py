@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from ..operators import BROADCASTING, ELEMENTWISE
 from ..step import Refusal, Result, Rule, Step
+from .cropping import gather, pad, slice_
 from .dense import gemm, matmul
 from .features import concat, extremum, layer_normalization, softmax, split, top_k
 from .pointwise import batch_normalization, broadcasting, dropped, elementwise
 from .reductions import REDUCTIONS, global_pool, reduce
 from .taps import gather_nd
 from .views import flatten, reshape, squeeze, transpose, unsqueeze
-from .windows import convolution, gather, lrn, pad, pool, slice_
+from .windows import convolution, lrn, pool
 
 
 @dataclass(frozen=True)

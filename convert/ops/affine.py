@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 from onnx import helper
 
+from ..broadcasting import sizes_against
 from ..graph import Builder, Value
 from ..kernel import Rearrangement
 from ..layout import BATCH, SPACE
@@ -73,7 +74,7 @@ def _canonical(step: Step, value: Value, name: str) -> str:
     """Return the constant ``name`` as ``(1, C, *patch)``, with 1 where it is the same for all."""
     layout = value.layout
     sizes: dict[object, int] = {}
-    for size, dim in zip(step.sizes_against(name, layout), layout.dims, strict=True):
+    for size, dim in zip(sizes_against(step, name, layout), layout.dims, strict=True):
         sizes |= {f: f.size if size != 1 else 1 for f in dim if f.kind != BATCH}
     factors = list(sizes)
     spaces = {f.axis: f for dim in layout.dims for f in dim if f.kind == SPACE}

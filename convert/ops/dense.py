@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..broadcasting import broadcast
 from ..graph import Value
 from ..kernel import Rearrangement
 from ..layout import BATCH, CHANNEL, SPACE, channel
@@ -74,7 +75,7 @@ def gemm(step: Step) -> Result:
             value, term = joined(value, other), other.name
         else:
             _bias(step, third, units)  # refuses a C that differs from sample to sample
-            term = step.broadcast(third, value)
+            term = broadcast(step, third, value)
         if beta != 1.0:
             factor = build.constant(np.asarray(beta, dtype=weight.dtype), f"{build.layer}/beta")
             term = build.emit("Mul", [term, factor])
@@ -147,7 +148,7 @@ def _convolution(
     if len(named) != len(value.layout.channels):
         raise Refusal("it mixes positions of the patch within each channel, or some of the channels only")
     spaces = [f.axis for f in read if f.kind == SPACE]
-    after, strides = step.collapsed(value, spaces)
+    after, windows = step.collapsed(value, spaces)
 
     sizes = tuple(f.size for f in read)
     # (O, K factors) or (K factors, O)  ->  (O, channels as stored, spatial axes in order)
@@ -158,7 +159,7 @@ def _convolution(
         next(i for i, f in enumerate(read) if f.kind == SPACE and f.axis == a) + first for a in sorted(spaces)
     ]
     permutation = (0 if transposed else len(sizes), *order)
-    extent = tuple(value.axes[i].size if i in strides else 1 for i in range(len(value.axes)))
+    extent = tuple(w.kernel for w in windows)
     result = (units, value.layout.channel_count, *extent)
     kernel = step.builder.rearranged(
         source, Rearrangement(shape, permutation, result), rows=rows, axis=1 if transposed else 0
@@ -170,7 +171,8 @@ def _convolution(
         output=output,
         name=step.node.name if output == step.node.output[0] else "",
         kernel_shape=list(extent),
-        strides=[strides.get(i, 1) for i in range(len(value.axes))],
+        strides=[w.stride for w in windows],
+        dilations=[w.dilation for w in windows] if any(w.dilation > 1 for w in windows) else None,
     )
     new = channel(units)
     layout = replace(after.layout, dims=(*after.layout.dims[:-1], new), channels=new)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from onnx import TensorProto
 
+from ..broadcasting import broadcast
 from ..graph import Value
 from ..layout import features_at
 from ..step import BOOL, Parts, PositionDependent, Refusal, Result, Step
@@ -56,7 +57,7 @@ def broadcasting(step: Step) -> Result:
         return [_waiting(step, data)]
     try:
         names = [
-            v.name if v is not None else step.broadcast(n, base)
+            v.name if v is not None else broadcast(step, n, base)
             for v, n in zip(operands, step.node.input, strict=True)
         ]
     except PositionDependent:

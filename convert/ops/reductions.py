@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from ..graph import Value
 from ..layout import BATCH, CHANNEL, SPACE, TAP
 from ..step import Refusal, Result, Step
+from .pooling import pooled
 from .taps import slide
 
 
@@ -106,21 +107,15 @@ def _over_space(step: Step, value: Value, positions: Sequence[int], extra: dict[
     if value.dtype not in _POOLED.get(how.pool, _FLOATS):
         kind = helper.tensor_dtype_to_np_dtype(value.dtype)
         raise Refusal(f"its input is {kind}, which ONNX Runtime's {how.pool} does not take")
-    after, strides = step.collapsed(value, spaces)
-    kernel = [value.axes[i].size if i in strides else 1 for i in range(len(value.axes))]
+    after, windows = step.collapsed(value, spaces)
+    kernel = [w.kernel for w in windows]
     build = step.builder
     name = value.name
     attributes: dict[str, Any] = {**dict(how.attributes), **extra}
-    if prod(kernel) > 1 or any(s > 1 for s in strides.values()):
+    if prod(kernel) > 1 or any(w.stride > 1 for w in windows):
         if how.negated:
             name = build.emit("Neg", [name])
-        name = build.emit(
-            how.pool,
-            [name],
-            kernel_shape=kernel,
-            strides=[strides.get(i, 1) for i in range(len(kernel))],
-            **attributes,
-        )
+        name = pooled(step, how.pool, value, name, windows, attributes)
         if how.negated:
             name = build.emit("Neg", [name])
         step.note("rewritten", f"{step.node.op_type} is {how.pool} with kernel {'x'.join(map(str, kernel))}")

@@ -15,6 +15,7 @@ from ...shapecalc.window import Window
 from ..graph import Value
 from ..layout import SPACE, TAP, Factor, Layout
 from ..step import Refusal, Result, Step
+from .pooling import pooled
 
 
 def gather_nd(step: Step) -> Result:
@@ -52,7 +53,7 @@ def gather_nd(step: Step) -> Result:
         last = int(table[..., column].max())
         before[axis], after[axis] = int(base[column]), dim[0].size - 1 - last
         axes[axis] = axes[axis].cropped(before[axis], after[axis])
-    name = step.builder.crop(value.name, before, after)
+    name = step.crop(value, before, after)
     step.note("removed", "cuts windows that the pool behind it slides over")
     layout = replace(value.layout, dims=(*front, *value.layout.dims[len(read) :]))
     return [replace(value, name=name, layout=layout, axes=tuple(axes))]
@@ -71,15 +72,7 @@ def slide(step: Step, value: Value, reduced: list[Factor], pool: str, attributes
         if axes[tap.axis].size != others[0].size:
             raise Refusal("its windows do not tile the patch")
         layout = _without(layout, tap, others[0])
-    if any(w.dilation > 1 for w in windows):
-        raise Refusal("its windows have holes, which pools have from operator set 19 on only")
-    name = step.builder.emit(
-        pool,
-        [value.name],
-        kernel_shape=[w.kernel for w in windows],
-        strides=[w.stride for w in windows],
-        **attributes,
-    )
+    name = pooled(step, pool, value, value.name, step.on_lattice(value, windows), attributes)
     step.note(
         "rewritten",
         f"the reduction of windows is {pool} with kernel {'x'.join(str(w.kernel) for w in windows)}",

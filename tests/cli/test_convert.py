@@ -334,7 +334,7 @@ def test_bad_input_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.C
         (["in.onnx"], "OUT"),
         (["in.onnx", "out.onnx", "--size", "23x40"], "23x40"),
         (["in.onnx", "out.onnx", "--size", "40"], "--size"),
-        (["in.onnx", "out.onnx", "--stride", "6"], "multiple"),
+        (["in.onnx", "out.onnx", "--stride", "-3"], "stride"),
         (["in.onnx", "out.onnx", "--stride", "0"], "stride"),
         (["in.onnx", "out.onnx", "--method", "patches", "--stride", "4"], "--stride patch"),
         (["in.onnx", "out.onnx", "--patch", "20x20"], "24x24"),

@@ -44,7 +44,8 @@ def test_global_pools(op, behind, shape):
     if behind != "nothing":
         x = net.flat(x)
     conversion = assert_map(net.model(net.dense(x) if behind == "dense" else x))
-    assert POOLS[op] in left(conversion)
+    # ONNX Runtime has no fast LpPool: a norm is a convolution of powers.
+    assert ("Tile" if POOLS[op] == "LpPool" else POOLS[op]) in left(conversion)
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 18, 20])
@@ -57,7 +58,10 @@ def test_reductions(op, behind, keepdims, opset):
     x = reduced(net, op, trunk(net), [2, 3], keepdims)
     if behind == "dense":
         x = net.dense(net.flat(x) if keepdims else x)
-    assert REDUCTIONS[op] in left(assert_map(net.model(x)))
+    # ONNX Runtime's LpPool is slow, and its AveragePool from operator set 19 on: there they are convolutions.
+    slow = REDUCTIONS[op] == "LpPool" or (REDUCTIONS[op] == "AveragePool" and opset >= 19)
+    form = "Tile" if slow else REDUCTIONS[op]
+    assert form in left(assert_map(net.model(x)))
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)

@@ -52,6 +52,7 @@ def write_keras_map(
         raise RequestError(
             "a Keras file has no --method patches: its map is convolutions", hint="name OUT .onnx"
         )
+    _checked_stride(conversion)
     read = read_keras(source, **keras)
     written = _rewritten(read, conversion, size, batch)
     archive = out.lower().endswith(".keras")
@@ -61,6 +62,21 @@ def write_keras_map(
     with replacing(out, force=force, inputs=[source]) as file:
         write(file, config, written, dialect)
         return None if prove is None else prove(_reopened(file, out, read.activations))
+
+
+def _checked_stride(conversion: Conversion) -> None:
+    """Raise ``RequestError`` unless the stride is a multiple of the network's own on every spatial axis: a map in Keras
+    keeps the network's own layers, and a stride in between would give them dilations.
+    """
+    own = conversion.analysis.stride
+    named = "x".join(map(str, own))
+    for i, (wanted, natural) in enumerate(zip(conversion.stride, own, strict=True)):
+        if wanted % natural:
+            raise RequestError(
+                f"the map's stride must be a multiple of the network's own, {named}: {wanted} is not a multiple of "
+                f"{natural} on spatial axis {i}",
+                hint=f"take --stride {named} or a multiple of it, or name OUT .onnx, which has any stride",
+            )
 
 
 def _rewritten(
