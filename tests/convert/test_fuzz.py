@@ -350,7 +350,7 @@ def test_random_networks_patch_by_patch(seed):
     model = maker.make()
     size = [2 * p + 1 for p in maker.patch]
     # Before operator set 9 no graph can crop to a size that it computes.
-    conversion = convert(model, method="patches", size=size if maker.opset < 9 else None)
+    conversion = convert(model, method="patches", stride="patch", size=size if maker.opset < 9 else None)
     assert conversion.exactness == "exact"
     found = run(serialised(conversion.map), noise(model, size, maker.axes))
     expected = scan(model, noise(model, size, maker.axes), maker.patch, maker.patch, maker.axes)
