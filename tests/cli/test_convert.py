@@ -69,10 +69,15 @@ def test_size_and_batch_fix_the_interface(tmp_path: Path) -> None:
     assert not {n.op_type for n in graph.node} & {"Shape", "Reshape", "Flatten", "Gemm"}
 
 
+@pytest.mark.parametrize("stride", ["patch", "7"])
+@pytest.mark.parametrize("batch", ["batch", 1])
 def test_patches_of_a_network_with_a_batch_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    batch: str | int, stride: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An LSTM whose first state is for one series takes no two patches at a time: that is said, and nothing written."""
+    """An LSTM whose first state is for one series runs one at a time where its input says so.
+
+    Where it does not, the proof fails: what to do is said, and nothing written.
+    """
     random = np.random.default_rng(0)
     weights = {
         "w": random.standard_normal((1, 16, 8)),
@@ -89,16 +94,17 @@ def test_patches_of_a_network_with_a_batch_of_its_own(
     graph = helper.make_graph(
         nodes,
         "recurrent",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 30, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 30, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
         tensors,
     )
     source, out = tmp_path / "lstm.onnx", tmp_path / "map.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
-    assert run(["convert", str(source), str(out), "--method", "patches", "--order", "LC"]) == 1
+    asked = ["convert", str(source), str(out), "--method", "patches", "--order", "LC", "--stride", stride]
+    assert run(asked) == (0 if batch == 1 else 1)
     said = capsys.readouterr().err
-    assert "export it with a free batch" in said
-    assert not out.exists()
+    assert ("export it with that batch in its input's shape" in said) is (batch != 1)
+    assert out.exists() is (batch == 1)
 
 
 def test_the_report_has_the_layers_and_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,7 +342,7 @@ def test_bad_input_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.C
         (["in.onnx", "out.onnx", "--size", "40"], "--size"),
         (["in.onnx", "out.onnx", "--stride", "6"], "multiple"),
         (["in.onnx", "out.onnx", "--stride", "0"], "stride"),
-        (["in.onnx", "out.onnx", "--method", "patches", "--stride", "4"], "--stride patch"),
+        (["in.onnx", "out.onnx", "--stride", "6"], "--method patches"),
         (["in.onnx", "out.onnx", "--patch", "20x20"], "24x24"),
         (["in.onnx", "out.onnx", "--order", "HWC"], ""),
         (["in.onnx", "out.onnx", "--report", "report.txt"], "report"),
