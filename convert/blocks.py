@@ -96,7 +96,7 @@ def _equal(write: Writer, total: Size, times: Size) -> Size:
         return -(-total // times)
     none = write.emit("Equal", [write.tensor(times), write.integers([0])])
     some = write.add(times, write.emit("Cast", [none], to=TensorProto.INT64))  # nothing is divided by 0
-    return write.divide(write.add(write.add(total, times), -1), some)
+    return write.divide(write.add(write.add(total, some), -1), some)
 
 
 def _flat(write: Writer, given: Input, cut: Sequence[Size]) -> tuple[str, dict[int, Size]]:

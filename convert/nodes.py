@@ -76,6 +76,14 @@ def every_name(graph: GraphProto) -> set[str]:
     return found
 
 
+def every_node(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes, each followed by those of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for inner in graphs_of(node):
+            yield from every_node(inner)
+
+
 def read_nodes(model: Model) -> list[NodeProto]:
     """Return the sorted nodes that the graph's outputs depend on: what nothing reads decides nothing."""
     nodes = sorted_nodes(model)
