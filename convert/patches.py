@@ -124,8 +124,8 @@ def _parts(model: Model, name: str) -> tuple[list[NodeProto], list[NodeProto]]:
 def _outputs_on_a_patch(model: Model, given: Input) -> tuple[list[ValueInfoProto], int | None]:
     """Return the network's outputs with their sizes on a patch, and how many patches it takes at a time.
 
-    ``None`` for any number. The file says it of its input, or the first axis of an output does, where a reshape
-    behind an input with a free batch has one of its own.
+    ``None`` for any number. The file says it of its input; or, where a reshape behind a free batch has one of its own,
+    the first axis of an output does.
     """
     batch = given.shape[0]
     proto = ModelProto()
@@ -142,7 +142,9 @@ def _outputs_on_a_patch(model: Model, given: Input) -> tuple[list[ValueInfoProto
     inferred = list(shape_inference.infer_shapes(proto, data_prop=True).graph.output)
     outputs = []
     for own, other in zip(model.proto.graph.output, inferred, strict=True):
-        sizes = _sizes(other) or [None]
+        declared = _sizes(own)
+        # Where inference stumbles over N patches, the file may say how many it means.
+        sizes = _sizes(other) or declared or [None]
         if batch is None and sizes[0] is not None and sizes[0] % _SAMPLES:
             batch = sizes[0]
         if sizes[0] not in (None, batch or _SAMPLES):
@@ -152,7 +154,6 @@ def _outputs_on_a_patch(model: Model, given: Input) -> tuple[list[ValueInfoProto
                 layer=own.name,
                 hint="export the network so that each patch gives one row, for instance with the batch fixed at 1",
             )
-        declared = _sizes(own)
         known = declared if declared and None not in declared[1:] else _sizes(other)
         if known is None or None in known[1:]:
             raise FileError(
