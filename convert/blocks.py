@@ -24,12 +24,13 @@ from .inputs import Input
 from .patch_parts import Task, renamed, restored
 from .patch_writer import Size, Writer
 
-# Patches an iteration: as many as have this many elements together. Process time against crops in batches of 256 from
-# outside, two convolutions on patches of 3x32x32 (ONNX Runtime 1.27, Zen 4, one thread): 1 patch 1.28, 2 1.11, 4 1.04,
-# 8 to 64 1.01 to 1.03, 128 1.06, 256 1.08. What a network makes of a patch is some 20 times its size or more, so
-# blocks stay in the order of 100 MB.
-BLOCK_ELEMENTS = 1 << 18
-MOST_PATCHES = 128
+# Patches an iteration: as many as have this many elements together. Measured by bench/patches.py --blocks (ONNX Runtime
+# 1.32.0, Zen 4, one thread), process time at stride 1 against crops in batches of 256 from outside, for 1, 2, 4, 8, 16,
+# 32, 64, 128, 256 patches: two convolutions on 3x32x32 1.27 1.11 1.02 1.01 1.01 1.02 1.03 1.07 1.10; one dense layer on
+# 10x100 9.3 5.9 4.3 3.7 3.2 3.1 3.0 3.0 3.0. Large patches go one by one, so that a block, with what the network makes
+# of it (some 20 times its size), stays far below 100 MB.
+BLOCK_ELEMENTS = 1 << 17
+MOST_PATCHES = 64
 
 # ONNX Runtime lays out the kernels of a convolution for its fast form, and folds what follows into them, only if they
 # belong to the graph at hand. It counts as such what it computes of constants from outside: a reshape to the shape that
