@@ -392,3 +392,47 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     )
     assert proven.returncode == 0
     assert "equivalent" in proven.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (
+            "t06_residual_same.onnx",
+            ["--size", "60x50"],
+            [
+                "--method exact took patches: conv has a border effect",
+                "--method patches --stride 4x4 on 60x50: 88 windows",
+                "--method conv --stride 4x4 on 60x50: 88 windows",
+                "one vector every 4x4 pixels",
+            ],
+        ),
+        ("t15_se.onnx", ["--stride", "5"], ["took patches: the network is no convolution because of /m/m.2/Mul (Mul)"]),
+        (
+            "t01_valid_ts.onnx",
+            [],
+            ["--method exact took conv: it is exact", "--method conv --stride", "--method patches --stride"],
+        ),
+    ],
+)  # fmt: skip
+def test_exact_says_what_it_took_and_what_the_other_would_cost(
+    model: str, options: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = str(REFERENCES / model), str(tmp_path / "map.onnx")
+    assert run(["convert", source, out, "--method", "exact", *options]) == 0
+    said = capsys.readouterr().err
+    assert [w for w in words if w not in said] == []
+
+
+@pytest.mark.parametrize("stride", ["1", "3x5", "16", "19"])
+def test_a_map_of_overlapping_patches_goes_through_every_command(
+    stride: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The proof finds it equal and damages to it different; its shapes are shown, and its audit names the loop."""
+    source, out = str(REFERENCES / "t15_se.onnx"), str(tmp_path / "map.onnx")
+    assert run(["convert", source, out, "--method", "patches", "--stride", stride]) == 0
+    assert run(["verify", source, out, "--self-test"]) == 0
+    assert run(["shapes", out, "--size", "40x40"]) == 0
+    capsys.readouterr()
+    assert run(["audit", out, "--patch", "40x40"]) == 0
+    assert ("control flow" in capsys.readouterr().err) is (stride != "16")

@@ -382,6 +382,32 @@ def test_a_weight_that_the_loop_only_pretends_to_use_is_found():
     assert f"tensor {bias!r} of the reference is not in the candidate" in structure.text
 
 
+@pytest.mark.parametrize("opset", [10, 17])
+@pytest.mark.parametrize("batch", [None, 1])
+def test_the_proof_looks_in_front_of_a_softmax_inside_the_loop(batch, opset):
+    """Scores that differ by a constant have the same Softmax."""
+    net = Net((batch, 2, 9, 8), opset=opset)
+    model = net.model(plain(net), net("Softmax", plain(net), axis=1), net("Sigmoid", plain(net)))
+    conversion = convert(model, method="patches", stride=(2, 3))
+    patch = next(
+        c for c in verify(model, conversion.map, analysis=conversion.analysis).checks if c.name == "patch"
+    )
+    names = [o.name for o in model.proto.graph.output]
+    assert list(patch.figures) == [*names, f"{names[1]} before Softmax", f"{names[2]} before Sigmoid"]
+    assert patch.verdict == "equivalent"
+    softmax = next(n for n in loop_of(conversion)[1].node if n.op_type == "Softmax")
+    softmax.input[0] = moved = f"{softmax.input[0]}/moved"
+    tensor = numpy_helper.from_array(np.float32(1), "one")
+    conversion.map.proto.graph.initializer.append(tensor)
+    body = loop_of(conversion)[1]
+    place = next(i for i, n in enumerate(body.node) if n.op_type == "Softmax")
+    body.node.insert(place, helper.make_node("Add", [moved.removesuffix("/moved"), "one"], [moved]))
+    report = verify(model, conversion.map, analysis=conversion.analysis)
+    patch = next(c for c in report.checks if c.name == "patch")
+    assert patch.figures[f"{names[1]} before Softmax"].verdict == "different"
+    assert patch.figures[names[1]].verdict == "equivalent"
+
+
 def test_damages_inside_the_loop_are_made_and_found():
     net = Net()
     x = net("Relu", net.conv(pads=[1, 1, 1, 1]))
