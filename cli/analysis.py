@@ -64,6 +64,12 @@ def cost_document(cost: "Cost") -> dict[str, Any]:
     }
 
 
+def cost_documents(analysis: "Analysis", size: Sequence[int], stride: Sequence[int]) -> dict[str, Any]:
+    """Return the JSON of what each method costs on one input of ``size``."""
+    found = costs(analysis, size, stride)
+    return {"size": list(size), "costs": [cost_document(cost) for cost in found]}
+
+
 def cost_line(cost: "Cost", size: Sequence[int]) -> str:
     """Return one method's cost as a sentence."""
     how = "every crop by itself," if cost.method == "scan" else f"--method {cost.method}"

@@ -10,7 +10,7 @@ import click
 
 from ..convert.errors import Dense2ConvError, RequestError
 from . import options
-from .analysis import COLUMNS, analysis_document, cost_line, layer_rows, other_method, summary
+from .analysis import COLUMNS, analysis_document, cost_documents, cost_line, layer_rows, other_method, summary
 from .audit import show_audit
 from .gates import report_models
 from .guard import account, at_work_on, explain
@@ -216,6 +216,9 @@ def _one(
         report = replace(report, files={"reference": hashes(model, keras["config"]), "candidate": written})
     at_work_on("")
     document = _document(source, out, conversion, report)
+    if method == "exact":
+        seen = size or tuple(10 * p for p in conversion.analysis.patch)
+        document |= cost_documents(conversion.analysis, seen, conversion.stride)
     if format != "json":
         _show(source, out, conversion, report, format, asked=method, size=size)
     return document, 0

@@ -70,7 +70,7 @@ def blocks(task: Task, write: Writer, own_batch: int | None) -> list[Size]:
     numbers = write.numbers(block)
     flat, pitches = _flat(write, given, task.cut)
     corner = _corner(write, task, pitches)
-    vectors = _loop(task, write, times, (block, numbers, flat, corner), counts, pitches)
+    vectors = _loop(task, write, times, (block, numbers, flat, corner), counts, pitches, own_batch)
     for output, name in zip(task.outputs, vectors, strict=True):
         features, _ = task.place(output)
         # (iterations, B, *rest) -> (iterations * B, *features)
@@ -135,6 +135,7 @@ def _loop(
     block: tuple[Size, str, str, str],
     counts: Sequence[Size],
     pitches: dict[int, Size],
+    own_batch: int | None,
 ) -> list[str]:
     """Write the loop; return for each output its vectors, ``(iterations, B, *rest)``."""
     size, numbers, flat, corner = block
@@ -176,14 +177,14 @@ def _loop(
     ]
     for output in task.outputs:
         kind = output.type.tensor_type.elem_type
-        sizes = ["windows", *task.features(output)]
+        sizes = [own_batch or "windows", *task.features(output)]
         results.append(helper.make_tensor_value_info(names[output.name], kind, sizes))
     body = helper.make_graph(
         write.take(),
         "one block of patches",
         [helper.make_tensor_value_info(name, kind, []) for name, kind in inputs.items()],
         results,
-        value_info=[task.windows(stacked)],
+        value_info=[task.windows(stacked, own_batch)],
     )
     vectors = [write.name("vectors") for _ in task.outputs]
     made = [write.name("carried") for _ in carried] + vectors

@@ -60,7 +60,8 @@ def _hidden(model: Model) -> dict[str, _Chain]:
     found = {}
     for output in model.proto.graph.output:
         views, node, value = _back(model.proto.graph, output.name, (*_VIEWS, "Slice"))
-        loop, position, inner = None, 0, []
+        loop, position = None, 0
+        inner: list[NodeProto] = []
         if node is not None and node.op_type == "Loop" and not node.domain:
             # inputs: count, condition, carried; outputs: carried, collected; those of its graph: condition, then both
             loop, position = node, list(node.output).index(value)

@@ -35,9 +35,9 @@ class Task(NamedTuple):
         """Return what of an output are features, and whether the map stands in front of them."""
         return map_place(self.features(output), len(self.given.patch), self.given.channels_last)
 
-    def windows(self, name: str) -> ValueInfoProto:
-        """Return the description of a value that holds patches."""
-        return helper.make_tensor_value_info(name, self.given.dtype, ["windows", *self.patch[1:]])
+    def windows(self, name: str, count: int | None = None) -> ValueInfoProto:
+        """Return the description of a value that holds patches, so many where their number is fixed."""
+        return helper.make_tensor_value_info(name, self.given.dtype, [count or "windows", *self.patch[1:]])
 
 
 def restored(task: Task, write: Writer, output: ValueInfoProto, vectors: str, counts: Sequence[Size]) -> None:

@@ -180,7 +180,10 @@ def test_exact_takes_the_convolution_where_that_is_exact_at_the_size_asked_for(
     for size, method in (("20x20", "conv"), ("40x40", "patches")):
         options = ["--method", "exact", "--size", size, "--format", "json", "--force"]
         assert run(["convert", source, str(out), *options]) == 0
-        assert json.loads(capsys.readouterr().out)["method"] == method
+        said = json.loads(capsys.readouterr().out)
+        assert said["method"] == method
+        assert {"conv", "patches"} <= {c["method"] for c in said["costs"]}
+        assert "x".join(map(str, said["size"])) == size
 
 
 def test_dry_run_and_audit_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
