@@ -14,7 +14,7 @@ from dense2conv.convert.errors import FileError
 from dense2conv.convert.model import Model
 from dense2conv.convert.verification import verify
 
-from .nets import Net, assert_map, noise, on_the_map, run, scan, serialised, session
+from .nets import Net, assert_map, difference, noise, on_the_map, run, scan, serialised, session
 
 K = 3 * 7 * 6
 
@@ -296,7 +296,7 @@ def test_a_batch_that_is_fixed_behind_a_free_one_is_found():
     fixed = Net((1, 2, 9, 8))
     fixed.nodes, fixed.tensors = net.nodes, net.tensors
     (expected,) = scan(fixed.model(net.nodes[-1].output[0]), image[:1], (9, 8), (2, 3), (2, 3)).values()
-    np.testing.assert_allclose(on_the_map(found[:1], False, 2), expected, rtol=1e-5)
+    assert difference(on_the_map(found[:1], False, 2), expected) < 1e-6
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -330,6 +330,24 @@ def test_weights_stay_outside_the_loop_and_are_the_same_views():
     _, body = loop_of(conversion)
     assert not body.initializer
     assert {t.name for t in model.proto.graph.initializer} <= {t.name for t in made.proto.graph.initializer}
+
+
+def test_convolutions_read_their_kernels_through_a_reshape_that_the_runtime_folds():
+    """Without it ONNX Runtime has no fast form of a convolution in a loop: 1.6 times the time was measured."""
+    net = Net()
+    model = net.model(net.dense(net.flat(net.conv(net.conv())), inputs=3 * 5 * 4))
+    conversion = assert_blocks(model, (2, 3))
+    _, body = loop_of(conversion)
+    made = {n.output[0]: n for n in body.node}
+    sizes = {
+        t.name: list(numpy_helper.to_array(t)) for t in conversion.map.proto.graph.initializer if t.raw_data
+    }
+    convolutions = [n for n in body.node if n.op_type == "Conv"]
+    assert len(convolutions) == 2
+    for own, node in zip((n for n in net.nodes if n.op_type == "Conv"), convolutions, strict=True):
+        for name, operand in zip(own.input[1:], node.input[1:], strict=True):
+            assert (made[operand].op_type, made[operand].input[0]) == ("Reshape", name)
+            assert sizes[made[operand].input[1]] == list(net.tensors[name].shape)
 
 
 def test_what_is_computed_of_weights_alone_is_computed_once():
