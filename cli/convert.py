@@ -16,6 +16,7 @@ from .gates import report_models
 from .guard import account, at_work_on, explain
 from .networks import opened
 from .output import VERBOSITY, in_words, say, show
+from .progress import progress
 from .proofs import inexact, require
 from .reports import check_reports
 
@@ -182,16 +183,18 @@ def _one(
         raise inexact(conversion, source)
 
     def prove(candidate: "Model") -> "Report":
-        report = verify(
-            model,
-            candidate,
-            patch=conversion.analysis.patch,
-            stride=conversion.stride,
-            analysis=conversion.analysis,
-            provider=provider,
-            accept_border=True,
-            expected=None if expected is None else read_expected(expected),
-        )
+        with progress("convert") as begin:
+            report = verify(
+                model,
+                candidate,
+                patch=conversion.analysis.patch,
+                stride=conversion.stride,
+                analysis=conversion.analysis,
+                provider=provider,
+                accept_border=True,
+                expected=None if expected is None else read_expected(expected),
+                progress=begin,
+            )
         require(report, conversion, source)
         return report
 

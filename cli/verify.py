@@ -10,6 +10,7 @@ from .gates import CHECKS, check_rows, report_models
 from .guard import at_work_on
 from .networks import opened
 from .output import say, show
+from .progress import progress
 from .reports import check_reports
 
 
@@ -83,13 +84,15 @@ def command(
     analysis = understood(ours, patch, order)
     known = analysis.patch if analysis is not None else patch
     steps = stride if stride is None or known is None else options.on_each_axis(stride, known)
-    report = verify(
-        ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
-        provider=provider, reference_provider=reference_provider, allow_tf32=allow_tf32, gradients=gradients,
-        seed=seed, accept_border=accept_border, size=size,
-        expected=None if expected is None else read_expected(expected),
-        data=None if data is None else read_data(data), rtol=rtol, atol=atol, self_test=self_test,
-    )  # fmt: skip
+    with progress("verify") as begin:
+        report = verify(
+            ours, theirs, patch=patch, stride=None if isinstance(steps, str) else steps, analysis=analysis,
+            provider=provider, reference_provider=reference_provider, allow_tf32=allow_tf32, gradients=gradients,
+            seed=seed, accept_border=accept_border, size=size,
+            expected=None if expected is None else read_expected(expected),
+            data=None if data is None else read_data(data), rtol=rtol, atol=atol, self_test=self_test,
+            progress=begin,
+        )  # fmt: skip
     if reports or format == "json":
         files = {"reference": hashes(ours, keras["config"]), "candidate": hashes(theirs)}
         report = replace(report, files=files)

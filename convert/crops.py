@@ -71,6 +71,22 @@ def noise(
     return (gain * (fine + means)).astype(kind)
 
 
+# Of the inputs beside signed noise: an offset, behind which differences cancel, and magnitudes over many decades.
+_OFFSET = {"float16": 4.0, "float32": 100.0, "float64": 100.0}
+_DECADES = {"float16": 3.0, "float32": 12.0, "float64": 12.0}
+
+
+def families(generator: np.random.Generator, noise: Array) -> dict[str, Array]:
+    """Other inputs made of signed ``noise``, a floating array of any shape, by what is special about them."""
+    kind = noise.dtype
+    spread = 10 ** generator.uniform(-_DECADES[kind.name] / 2, _DECADES[kind.name] / 2, noise.shape)
+    with np.errstate(over="ignore"):
+        return {
+            "offset": noise + np.asarray(_OFFSET[kind.name], kind),
+            "wide range": (noise * spread).astype(kind),
+        }
+
+
 def crops(
     image: Array,
     spatial_axes: Sequence[int],

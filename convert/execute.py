@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .errors import Dense2ConvError, FileError, MachineError
+from .mapped import release
 from .model import Array, Model
 from .providers import CUDA, missing, parse_provider, placed, records_assignment
 
@@ -111,6 +112,8 @@ class Session:
             raise
         except Exception as error:
             raise _error(error, "ONNX Runtime does not load it", model.path, name) from error
+        for array in self._weights.values():
+            release(array)  # the runtime has its own copy
         self.placement = placed(self._session, skeleton, name, device, allow_tf32 and name == CUDA)
         self.inputs = tuple(map(_value, self._session.get_inputs()))
         self.outputs = tuple(map(_value, self._session.get_outputs()))

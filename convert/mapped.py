@@ -54,6 +54,13 @@ def source_files(model: Model) -> list[Path]:
     return [Path(path) for path in sorted(files)]
 
 
+def release(array: Array) -> None:
+    """Let go of the pages of the file that ``array`` is a view of, if it is one; they are read again where needed."""
+    mapped = source(array)
+    if mapped is not None:
+        mapped.release()
+
+
 def read_once(array: Array) -> Iterator[memoryview]:
     """``bands(array)``, without keeping the pages of the mapped file behind it."""
     mapped = source(array)

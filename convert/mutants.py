@@ -16,6 +16,10 @@ from itertools import islice
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from .compare import Verdict
+from .errors import FileError
+from .evidence import Check, Report
+from .metadata import Metadata
 from .model import LARGE, Array, Model
 from .nodes import every_node, label
 
@@ -139,3 +143,26 @@ def _with_stride(model: Model) -> Iterator[tuple[str, Model]]:
         changed.attribute.extend([*kept, helper.make_attribute("strides", [*strides[:-1], strides[-1] + 1])])
         yield f"the stride of {label(node)!r}", Model(proto, model.weights, model.path, model.source)
         return
+
+
+def self_test_of(candidate: Model, metadata: Metadata | None, judged: Callable[[Model], Report]) -> Check:
+    """Whether damages to the candidate are found, each by itself; one that does not load is."""
+    rewritten = [rewrite.target for rewrite in metadata.rewrites] if metadata is not None else []
+    found: list[str] = []
+    survivors: list[str] = []
+    for damage, damaged in mutants(candidate, rewritten):
+        try:
+            verdict = judged(damaged).verdict
+        except FileError:
+            verdict = Verdict.DIFFERENT
+        (found if verdict is Verdict.DIFFERENT else survivors).append(damage)
+    if survivors or not found:
+        text = (
+            f"not found: {', '.join(survivors)}"
+            if survivors
+            else "the candidate has nothing that could be damaged"
+        )
+        return Check("self-test", Verdict.INCONCLUSIVE, text)
+    return Check(
+        "self-test", Verdict.EQUIVALENT, f"{len(found)} damages, each of them found: {', '.join(found)}"
+    )

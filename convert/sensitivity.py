@@ -11,19 +11,35 @@ with ``u`` the unit roundoff, for what is rounded at the output itself. Over all
 offset and wide-range inputs, honest maps reach 17 of these units, and 4 where ``delta`` is not 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from .compare import Tolerance
+from .model import Model
 from .probes import UNIT_ROUNDOFF
 
 Array = NDArray[Any]
 
 MULTIPLE = {"float16": 16.0, "float32": 64.0, "float64": 64.0}
 """By the coarsest type that the network computes in."""
+
+_CASTS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+
+
+def coarsest(model: Model, interface: Iterable[str]) -> str:
+    """The floating-point type with the fewest digits that the network computes in.
+
+    ``interface``: the element types of its inputs and outputs. A network that ends with a Cast to float64 has rounded
+    as float32 does all the way up to it.
+    """
+    casts = (node for node in model.proto.graph.node if node.op_type == "Cast")
+    targets = {attribute.i for node in casts for attribute in node.attribute if attribute.name == "to"}
+    kinds = {*interface, *(name for name, target in _CASTS.items() if target in targets)}
+    return next((name for name in _CASTS if name in kinds), "float32")
 
 
 def disturbed(generator: np.random.Generator, x: Array, coarsest: str) -> Array:

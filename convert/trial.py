@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from . import crops
+from .arranging import arranged, in_batches
 from .compare import Comparison, Tolerance, Verdict, compare
 from .errors import FileError, MachineError, RequestError
 from .evidence import Check, Place, described, overall
 from .execute import Session
-from .inputs import map_place
 from .model import Model
-from .sensitivity import disturbed, tolerances
+from .sensitivity import coarsest, disturbed, tolerances
 
 Array = NDArray[Any]
 
@@ -36,12 +35,6 @@ _GAINS = (
     8.0,
     64.0,
 )  # how large the random inputs are: a larger one wakes units that a bias puts to sleep
-
-_COARSE = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
-
-# What else than signed noise is fed, to networks of floats: cancellation, and magnitudes far apart.
-_OFFSET = {"float16": 4.0, "float32": 100.0, "float64": 100.0}
-_DECADES = {"float16": 3.0, "float32": 12.0, "float64": 12.0}
 
 
 @dataclass
@@ -73,25 +66,9 @@ class Trial:
                     raise FileError(f"axis {axis} of the input must have a size", file=self.model.path)
         self.shape = [n or 1 for n in shape]
         self.elements = prod(self.shape[1:])
-        self.coarsest = self._coarsest()
+        self.coarsest = coarsest(self.model, [v.dtype for v in (self.input, *self.ours.outputs)])
         self.kinds = {v.name: v.dtype for v in self.ours.outputs}
         self.gain = self._probe()
-
-    def _coarsest(self) -> str:
-        """The floating-point type with the fewest digits that the network computes in.
-
-        A network that ends with a Cast to float64 has rounded as float32 does all the way up to it.
-        """
-        kinds = {v.dtype for v in (self.input, *self.ours.outputs)}
-        targets = {
-            a.i
-            for node in self.model.proto.graph.node
-            if node.op_type == "Cast"
-            for a in node.attribute
-            if a.name == "to"
-        }
-        kinds |= {name for name, target in _COARSE.items() if target in targets}
-        return next((name for name in _COARSE if name in kinds), "float32")
 
     def _probe(self) -> float:
         """The first gain at which every output of the reference changes with its input, or the smallest.
@@ -105,7 +82,7 @@ class Trial:
                     self.ours.run({self.input.name: samples})
                 except FileError:
                     self.batch = 1
-            results = _in_batches(self.ours, samples, self.batch)
+            results = in_batches(self.ours, samples, self.batch)
             figures = {}
             for name, result in results.items():
                 figures[name] = compare(result, result)
@@ -139,17 +116,8 @@ class Trial:
         kind = self.input.dtype
         if kind in _FLOATS:
             few = samples[: max(4, self.other.shape[0] or 0)]
-            generator = np.random.default_rng(self.seed)
-            decades = _DECADES[kind] / 2
-            others = {
-                "patch, offset": few + np.asarray(_OFFSET[kind], few.dtype),
-                "patch, wide range": (few * 10 ** generator.uniform(-decades, decades, few.shape)).astype(
-                    few.dtype
-                ),
-            }
-            checks += [
-                _optional(self._compared(name, x, ones, self.patch, None)) for name, x in others.items()
-            ]
+            for family, x in crops.families(np.random.default_rng(self.seed), few).items():
+                checks.append(_optional(self._compared(f"patch, {family}", x, ones, self.patch, None)))
         return checks
 
     def one_batch(self) -> dict[str, Array] | None:
@@ -168,7 +136,7 @@ class Trial:
             return None
         samples = self._noise(max(2, min(8, _CHEAP // self.elements)), self.patch, self.gain)
         try:
-            return _in_batches(Session(model, provider), samples, self.other.shape[0])
+            return in_batches(Session(model, provider), samples, self.other.shape[0])
         except FileError:
             return None
 
@@ -178,7 +146,7 @@ class Trial:
     def on_data(self, data: Array, stride: tuple[int, ...] | None) -> Check:
         """Both networks on the user's own inputs: patches, or larger inputs window by window.
 
-        Raises ``RequestError`` where the data does not fit the network's input.
+        Raises ``FileError`` where the data does not fit the network's input.
         """
         sizes = tuple(data.shape[axis] for axis in self.axes) if data.ndim == len(self.shape) else ()
         rest = [n for axis, n in enumerate(data.shape) if axis and axis not in self.axes]
@@ -187,20 +155,22 @@ class Trial:
             or not len(data)
             or rest != [n for a, n in enumerate(self.shape) if a and a not in self.axes]
         ):
-            raise RequestError(
+            raise FileError(
                 f"the data must be samples of {'x'.join(map(str, self.shape[1:]))} or larger, but it is "
                 f"{'x'.join(map(str, data.shape))}"
             )
         if data.dtype.kind not in "fiub" or (data.dtype.kind == "f" and self.input.dtype not in _FLOATS):
-            raise RequestError(f"the network reads {self.input.dtype}, but the data is {data.dtype}")
+            raise FileError(f"the network reads {self.input.dtype}, but the data is {data.dtype}")
+        if any(n < p for n, p in zip(sizes, self.patch, strict=True)):
+            raise FileError(
+                f"the data must be at least as large as the patch {self.patch}, but it is {sizes}"
+            )
         step = self.patch if sizes == self.patch else stride
         if step is None:
             raise RequestError(
                 "data larger than the patch needs the map's stride", hint="say it with --stride"
             )
         counts = [crops.positions(*axis) for axis in zip(sizes, self.patch, step, strict=True)]
-        if min(counts) < 1:
-            raise RequestError(f"the data is at least as large as the patch {self.patch}, not {sizes}")
         image = np.ascontiguousarray(data.astype(self.input.dtype))
         return self._compared(
             "data", image, counts, step, max(64, _MOST_CROPPED // (len(image) * self.elements))
@@ -254,10 +224,10 @@ class Trial:
         later: list[slice] = [slice(None)] * image.ndim
         for axis, step in zip(self.axes, stride, strict=True):
             later[axis] = slice(step, None)
-        rest = {n: r.shape[1:] for n, r in _in_batches(self.ours, image[self._corner()], self.batch).items()}
+        rest = {n: r.shape[1:] for n, r in in_batches(self.ours, image[self._corner()], self.batch).items()}
         try:
             maps = [
-                _in_batches(self.theirs, view, self.other.shape[0]) for view in (image, image[tuple(later)])
+                in_batches(self.theirs, view, self.other.shape[0]) for view in (image, image[tuple(later)])
             ]
         except FileError as error:
             return replace(windows, verdict=Verdict.DIFFERENT, text=f"the candidate fails: {error.message}")
@@ -265,10 +235,12 @@ class Trial:
             parts = []
             for more, found in zip((1, 0), maps, strict=True):
                 counts = [n + 2 + more for n in near]
-                arranged = _arranged(found[name], rest[name], counts, self.channels_first, False)
-                if isinstance(arranged, str):
-                    return replace(windows, verdict=Verdict.DIFFERENT, text=f"output {name!r}: {arranged}")
-                parts.append(arranged[(slice(None), *(slice(n + more, None) for n in near))])
+                arranged_map = arranged(found[name], rest[name], counts, self.channels_first, False)
+                if isinstance(arranged_map, str):
+                    return replace(
+                        windows, verdict=Verdict.DIFFERENT, text=f"output {name!r}: {arranged_map}"
+                    )
+                parts.append(arranged_map[(slice(None), *(slice(n + more, None) for n in near))])
             figures = compare(parts[0], parts[1], Tolerance(0.0, windows.figures[name].allowed))
             if figures.verdict is Verdict.DIFFERENT:
                 text = (
@@ -283,7 +255,7 @@ class Trial:
         if self.input.dtype not in _FLOATS:
             return tolerances(results, results, self.coarsest)
         moved = disturbed(np.random.default_rng(self.seed), windows, self.coarsest)
-        return tolerances(results, _in_batches(self.ours, moved, self.batch), self.coarsest)
+        return tolerances(results, in_batches(self.ours, moved, self.batch), self.coarsest)
 
     def _corner(self) -> tuple[slice, ...]:
         """The first patch of an image."""
@@ -297,7 +269,7 @@ class Trial:
     ) -> Check:
         """The candidate on ``image`` against the reference on its crops at ``counts`` positions."""
         try:
-            maps = _in_batches(self.theirs, image, self.other.shape[0])
+            maps = in_batches(self.theirs, image, self.other.shape[0])
         except FileError as error:
             shape = "x".join(map(str, image.shape))
             return Check(name, Verdict.DIFFERENT, f"the candidate fails on {shape}: {error.message}")
@@ -307,17 +279,17 @@ class Trial:
         plain = not self.is_map and self.only_patch()
         for chunk in crops.chunks(places, max(1, _AT_ONCE // (samples * self.elements))):
             windows = crops.crops(image, self.axes, self.patch, stride, chunk)
-            results = _in_batches(self.ours, windows, self.batch)
+            results = in_batches(self.ours, windows, self.batch)
             for output, result in results.items():
                 if output not in comparisons:
                     allowed = self.asked or self._tolerances(windows, results)[output]
                     comparisons[output] = Comparison(allowed)
-                arranged = _arranged(maps[output], result.shape[1:], counts, self.channels_first, plain)
-                if isinstance(arranged, str):
-                    return Check(name, Verdict.DIFFERENT, f"output {output!r}: {arranged}")
+                arranged_map = arranged(maps[output], result.shape[1:], counts, self.channels_first, plain)
+                if isinstance(arranged_map, str):
+                    return Check(name, Verdict.DIFFERENT, f"output {output!r}: {arranged_map}")
                 # (places, N, *rest) -> (places * N, *rest), as the crops are ordered
                 at: list[tuple[Any, ...]] = [(slice(None), *place) for place in chunk]
-                values = np.stack([arranged[index] for index in at]).reshape(result.shape)
+                values = np.stack([arranged_map[index] for index in at]).reshape(result.shape)
                 comparisons[output].add(result, values)
         figures = {output: comparison.figures() for output, comparison in comparisons.items()}
         found = {
@@ -337,46 +309,3 @@ def _optional(check: Check) -> Check:
     if check.verdict is not Verdict.INCONCLUSIVE:
         return check
     return replace(check, verdict=None, text=f"says nothing about this network: {check.text}")
-
-
-def _in_batches(session: Session, samples: Array, batch: int | None) -> dict[str, Array]:
-    """The outputs for all samples, where the network takes ``batch`` at a time (None: any number)."""
-    name, total = session.inputs[0].name, len(samples)
-    length = batch or total
-    parts: list[dict[str, Array]] = []
-    for start in range(0, total, length):
-        part = samples[start : start + length]
-        if len(part) < length:  # the last samples again, to fill a batch that is fixed
-            part = np.concatenate([part, part[-1:].repeat(length - len(part), axis=0)])
-        parts.append(session.run({name: np.ascontiguousarray(part)}))
-        for output, result in parts[-1].items():
-            if result.ndim < 1 or len(result) != length:
-                raise FileError(
-                    f"the first axis of an output is the batch of {length}, but {output!r} has {result.shape}"
-                )
-    return {output: np.concatenate([part[output] for part in parts])[:total] for output in parts[0]}
-
-
-def _arranged(
-    output: Array, rest: tuple[int, ...], counts: Sequence[int], channels_first: bool, plain: bool
-) -> Array | str:
-    """A map as ``(N, *positions, *rest)`` where the reference gives ``(N, *rest)``, or what is wrong.
-
-    Where ``rest`` has a single position for each spatial axis, the map may stand in their place; else it stands behind
-    all of ``rest`` in a channels-first network, and in front of it in a channels-last one. Where ``plain``, the
-    candidate may give ``(N, *rest)`` too.
-    """
-    if plain and output.shape[1:] == rest:
-        return output.reshape(len(output), *counts, *rest)
-    rank = len(counts)
-    features, in_front = map_place(rest, rank, not channels_first)
-    if output.ndim != 1 + len(features) + rank:
-        features, in_front = rest, not channels_first
-    if output.ndim != 1 + len(features) + rank:
-        return f"the map of {('N', *rest)} has {1 + len(rest) + rank} axes, not {output.shape}"
-    spatial = range(1, rank + 1) if in_front else range(output.ndim - rank, output.ndim)
-    arranged = np.moveaxis(output, list(spatial), list(range(1, rank + 1)))
-    expected = (len(output), *counts, *features)
-    if arranged.shape != expected:
-        return f"positions and channels are {expected[1:]}, the candidate's are {arranged.shape[1:]}"
-    return arranged.reshape(len(output), *counts, *rest)

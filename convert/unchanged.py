@@ -17,6 +17,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helpe
 
 from .constants import Constants, attributes
 from .errors import FileError
+from .mapped import release
 from .metadata import Metadata, RewrittenTensor
 from .model import Array, Model
 from .nodes import graphs_of
@@ -124,8 +125,11 @@ def same_bytes(one: Array, other: Array) -> bool:
     if one.dtype.hasobject:
         return bool((one == other).all())
     word = f"u{one.dtype.itemsize}" if one.dtype.itemsize in (1, 2, 4, 8) else f"V{one.dtype.itemsize}"
-    one, other = one.view(word), other.view(word)
-    return all(np.array_equal(a, b) for a, b in zip(_bands(one), _bands(other), strict=True))
+    bits, others = one.view(word), other.view(word)
+    same = all(np.array_equal(a, b) for a, b in zip(_bands(bits), _bands(others), strict=True))
+    release(one)
+    release(other)
+    return same
 
 
 def _bands(array: Array) -> Iterator[Array]:

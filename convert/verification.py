@@ -21,45 +21,29 @@ the crops it is judged by. What the candidate's metadata claims is checked, or o
 stricter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
+from . import interface
 from .adequacy import adequacy
 from .compare import Tolerance, Verdict, worst
-from .errors import FileError, RequestError
+from .errors import RequestError
 from .evidence import Check, Report
-from .execute import Session, Value
+from .execute import Session
 from .expected import NOT_ASKED, Expected, on_patches, on_scan
 from .gradients import gradient_check
 from .inside import first_parting, with_hidden
+from .interface import Analysis
 from .levels import at_both_levels
 from .metadata import Metadata, read_metadata
 from .model import Array, Model
-from .mutants import mutants
+from .mutants import self_test_of
 from .probes import probes
 from .provenance import on_files
 from .trial import Trial
 from .unchanged import changed
-
-
-class Analysis(Protocol):
-    """What the audit knows about the reference; one entry a spatial axis, axes counted in its input."""
-
-    @property
-    def patch(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def spatial_axes(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def channel_axis(self) -> int | None: ...  # noqa: D102
-    @property
-    def exactness(self) -> str: ...  # noqa: D102
-    @property
-    def border(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def overhang(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 @on_files
@@ -82,6 +66,7 @@ def verify(
     rtol: float | None = None,
     atol: float | None = None,
     self_test: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Compare a map with the network it was made from; tuples have one entry a spatial axis.
 
@@ -94,16 +79,18 @@ def verify(
     trusted, unless ``reference_provider`` says otherwise. ``allow_tf32``: float32 products may be rounded to 10 bits on
     CUDA. ``rtol`` and ``atol``: what each element may differ by, ``atol + rtol * |reference|``, instead of what the
     network's own arithmetic says. ``gradients``: those of the rewritten layers as well. ``self_test``: whether each of
-    several damages to the candidate is found; if one is not, the verdict is ``inconclusive``.
+    several damages to the candidate is found; if one is not, the verdict is ``inconclusive``. ``progress`` is told each
+    check as it begins.
 
     Raises ``RequestError`` where one of them is missing or does not fit, ``FileError`` where a file cannot
     be run or its metadata is broken, ``MachineError`` where a provider or memory is missing.
     """
+    progress("loading both networks")
     metadata = read_metadata(candidate.proto, candidate.path)
     shown, hidden = with_hidden(reference, candidate)
     ours = Session(shown, reference_provider, allow_tf32=allow_tf32)
     theirs = Session(hidden, provider, allow_tf32=allow_tf32)
-    checks = [_interface(reference, candidate, ours, theirs)]
+    checks = [interface.compared(reference, candidate, ours, theirs)]
 
     def report(
         verdict: Verdict,
@@ -120,13 +107,15 @@ def verify(
 
     if checks[0].verdict is Verdict.DIFFERENT:
         return report(Verdict.DIFFERENT)
-    axes = _axes(reference, ours.inputs[0], theirs.inputs[0], metadata, analysis)
-    pixels = _patch(ours.inputs[0], axes, patch, analysis)
+    axes = interface.spatial_axes(reference, ours.inputs[0], theirs.inputs[0], metadata, analysis)
+    pixels = interface.patch_size(ours.inputs[0], axes, patch, analysis)
+    progress("structure")
     structure = _structure(reference, candidate, metadata, pixels, axes)
     checks.append(structure)
     if metadata is not None and metadata.rewrites:
+        progress("probes")
         checks.append(probes(reference, candidate, metadata, provider, seed=seed, allow_tf32=allow_tf32))
-    channels_first = _channels_first(ours.inputs[0], axes, metadata, analysis)
+    channels_first = interface.channels_first(ours.inputs[0], axes, metadata, analysis)
     asked = None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0, elementwise=True)
     trial = Trial(reference, ours, theirs, axes, pixels, channels_first, seed, metadata is not None, asked)
     step = stride or (metadata.stride if metadata else None)
@@ -138,6 +127,7 @@ def verify(
         )
     if step is not None and (len(step) != len(pixels) or min(step) < 1):
         raise RequestError(f"a stride is positive on each of {len(pixels)} spatial axes, not {step}")
+    progress("patch")
     at_patch, *others = trial.at_patch()
     if at_patch.verdict is Verdict.DIFFERENT:
         layer = first_parting(reference, candidate, trial.one_batch(), provider)
@@ -146,22 +136,25 @@ def verify(
                 at_patch, text=f"{at_patch.text}; the first layer with another value is {layer!r}"
             )
     checks += [at_patch, *others]
-    if metadata is not None:
-        checks += adequacy(candidate, metadata, lambda model: trial.inside(model, provider))
     if data is not None:
+        progress("data")
         checks.append(trial.on_data(data, step))
+    progress("windows")
     windows, larger = trial.windows(step, size)
     if windows.verdict is Verdict.DIFFERENT:
         windows = _border(windows, structure, at_patch, metadata, analysis)
     if windows.verdict is Verdict.BORDER_EFFECT and analysis is not None and step is not None:
         windows = trial.moved(windows, step, analysis.overhang)
     checks.append(windows)
+    progress("framework")
     checks += _framework(reference, ours, theirs, expected, windows, channels_first)
     if gradients:
+        progress("gradients")
         checks.append(gradient_check(reference, candidate, metadata, seed))
     if self_test:
+        progress("self-test")
         checks.append(
-            _self_test(
+            self_test_of(
                 candidate,
                 metadata,
                 lambda damaged: verify(
@@ -171,42 +164,24 @@ def verify(
                 ),
             )
         )  # fmt: skip
-    # Closes both sessions: nothing runs behind it.
+    progress("levels")
+    # Closes both sessions: neither runs behind it.
     checks.append(
         at_both_levels(
             {"reference": (shown, ours), "candidate": (hidden, theirs)}, trial.shape, axes,
             coarsest=trial.coarsest, asked=asked, gain=trial.gain, seed=seed,
         )
     )  # fmt: skip
+    # With both sessions closed there is room for another.
+    if metadata is not None:
+        progress("adequacy")
+        checks += adequacy(candidate, metadata, lambda model: trial.inside(model, provider))
     verdicts = [check.verdict for check in checks if check.verdict is not None]
     if windows.verdict is Verdict.EQUIVALENT and at_patch.verdict is Verdict.INCONCLUSIVE:
         verdicts.remove(Verdict.INCONCLUSIVE)  # a few patches say less than many windows
     if windows.verdict is None and at_patch.verdict is None:
         verdicts.append(Verdict.INCONCLUSIVE)
     return report(worst(*verdicts), patch=pixels, stride=step, size=larger)
-
-
-def _self_test(candidate: Model, metadata: Metadata | None, judged: Callable[[Model], Report]) -> Check:
-    """Whether damages to the candidate are found, each by itself; one that does not load is."""
-    rewritten = [rewrite.target for rewrite in metadata.rewrites] if metadata is not None else []
-    found: list[str] = []
-    survivors: list[str] = []
-    for damage, damaged in mutants(candidate, rewritten):
-        try:
-            verdict = judged(damaged).verdict
-        except FileError:
-            verdict = Verdict.DIFFERENT
-        (found if verdict is Verdict.DIFFERENT else survivors).append(damage)
-    if survivors or not found:
-        text = (
-            f"not found: {', '.join(survivors)}"
-            if survivors
-            else "the candidate has nothing that could be damaged"
-        )
-        return Check("self-test", Verdict.INCONCLUSIVE, text)
-    return Check(
-        "self-test", Verdict.EQUIVALENT, f"{len(found)} damages, each of them found: {', '.join(found)}"
-    )
 
 
 def _providers(ours: Session, theirs: Session) -> Check:
@@ -235,94 +210,6 @@ def _framework(
         else None
     )
     return [*found, scan] if scan is not None else found
-
-
-def _interface(reference: Model, candidate: Model, ours: Session, theirs: Session) -> Check:
-    """The same inputs and outputs by name, order and element type; the same rank of the input."""
-
-    def differs(text: str) -> Check:
-        return Check("interface", Verdict.DIFFERENT, text)
-
-    for kind in ("inputs", "outputs"):
-        mine, other = (
-            [v for v in getattr(session, kind) if kind == "inputs" or v.name in _outputs(model)]
-            for session, model in ((ours, reference), (theirs, candidate))
-        )
-        if [v.name for v in mine] != [v.name for v in other]:
-            names = [v.name for v in mine], [v.name for v in other]
-            return differs(f"{kind} are {names[0]}, the candidate's {names[1]}")
-        for a, b in zip(mine, other, strict=True):
-            if a.dtype != b.dtype:
-                return differs(f"{kind[:-1]} {a.name!r} is {a.dtype}, the candidate's is {b.dtype}")
-    if len(ours.inputs) != 1:
-        raise FileError(f"a patch network has one input, not {len(ours.inputs)}")
-    if not ours.outputs:
-        raise FileError("a network has an output, this one has none")
-    shape, other_shape = ours.inputs[0].shape, theirs.inputs[0].shape
-    if len(shape) < 2:
-        raise FileError(f"a patch network's input has a batch and a spatial axis, not {shape}")
-    if len(shape) != len(other_shape):
-        return differs(f"the input has {len(shape)} axes, the candidate's has {len(other_shape)}")
-    return Check("interface", Verdict.EQUIVALENT, "names and types of inputs and outputs agree")
-
-
-def _outputs(model: Model) -> set[str]:
-    """The names of a network's own outputs."""
-    return {output.name for output in model.proto.graph.output}
-
-
-def _axes(
-    reference: Model, mine: Value, other: Value, metadata: Metadata | None, analysis: Analysis | None
-) -> tuple[int, ...]:
-    """The places of the spatial axes in the input: known from the reference, else as the candidate says."""
-    axes: tuple[int, ...]
-    if analysis is not None:
-        axes = tuple(analysis.spatial_axes)
-    elif metadata is not None:
-        axes = metadata.spatial_axes
-    else:
-        # What the candidate freed or made larger. Wrong axes cannot pass: their crops would not agree.
-        axes = tuple(i for i, n in enumerate(other.shape) if i and (n is None or n != mine.shape[i]))
-    if not axes and metadata is None:
-        # The same sizes as the reference: only the patch itself can be run, and any axis will do for it.
-        axes = tuple(range(min(2, len(mine.shape) - 1), len(mine.shape)))
-    if not axes or max(axes) >= len(mine.shape) or min(axes) < 1 or len(set(axes)) != len(axes):
-        raise FileError(f"spatial axes {axes} do not fit an input of shape {mine.shape}", file=reference.path)
-    return axes
-
-
-def _patch(
-    mine: Value, axes: tuple[int, ...], asked: tuple[int, ...] | None, analysis: Analysis | None
-) -> tuple[int, ...]:
-    """The patch's size: of the reference's input; where that is free, as asked for, or from the analysis."""
-    if asked is not None and (len(asked) != len(axes) or min(asked) < 1):
-        raise RequestError(f"a patch has a positive size on each of {len(axes)} spatial axes, not {asked}")
-    known = [mine.shape[axis] for axis in axes]
-    if asked is not None:
-        if any(n not in (None, p) for n, p in zip(known, asked, strict=True)):
-            raise RequestError(f"the patch is what the reference reads, {known}, not {list(asked)}")
-        return asked
-    if analysis is not None and any(n is None for n in known):
-        known = list(analysis.patch)
-    sizes = tuple(n for n in known if n is not None)
-    if len(sizes) != len(axes):
-        raise RequestError(
-            "the patch's size comes from the reference, which leaves it free",
-            hint="say it with --patch, as HxW",
-        )
-    return sizes
-
-
-def _channels_first(
-    mine: Value, axes: tuple[int, ...], metadata: Metadata | None, analysis: Analysis | None
-) -> bool:
-    """Whether the channels stand in front of the spatial axes, in the input and so in the map."""
-    channel = None if analysis is None else analysis.channel_axis
-    if channel is None and len(mine.shape) == len(axes) + 2:
-        channel = next(i for i in range(1, len(mine.shape)) if i not in axes)
-    if channel is not None:
-        return channel < min(axes)
-    return metadata is None or metadata.layout == "channels first"
 
 
 def _structure(

@@ -327,7 +327,7 @@ def test_a_model_that_is_not_locked_does_not_pass(checked):
         (["--patch", "24x24"], 2, "add --update"),
         (["--update", "--stride", "patch"], 2, "in numbers"),
         (["--report", "r.pdf"], 2, "a report ends in"),
-        (["--update", "nets/b.onnx:maps/a.onnx"], 1, "interface"),
+        (["--update", "nets/b.onnx:maps/a.onnx"], 3, "must have the same inputs"),
     ],
 )
 def test_a_wrong_request(arguments, status, words, checked):

@@ -321,7 +321,7 @@ def test_verify_asks_for_gradients_only_if_told():
     assert "gradients" not in [c.name for c in verify(model, candidate).checks]
     report = verify(model, candidate, gradients=True)
     assert report.verdict == "equivalent"
-    assert [c.name for c in report.checks][-3:] == ["gradients", "levels", "providers"]
+    assert [c.name for c in report.checks][-4:] == ["gradients", "levels", "adequacy", "providers"]
 
 
 @pytest.mark.parametrize("features", [64, 784, 4096, 25088])

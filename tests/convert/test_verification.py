@@ -194,8 +194,8 @@ def test_the_right_map(rank, channels_last, batch):
     assert report.verdict is EQUIVALENT, report
     assert report.accepted
     assert [c.name for c in report.checks] == [
-        "interface", "structure", "probes", "patch", "patch, offset", "patch, wide range", "adequacy", "windows",
-        "levels", "providers",
+        "interface", "structure", "probes", "patch", "patch, offset", "patch, wide range", "windows", "levels",
+        "adequacy", "providers",
     ]  # fmt: skip
     assert all(c.verdict in (EQUIVALENT, None) for c in report.checks)
     assert {c.name for c in report.checks if c.verdict is None} <= {"patch, offset", "patch, wide range"}
