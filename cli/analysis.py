@@ -8,6 +8,7 @@ from .output import Column, escape, in_words
 
 if TYPE_CHECKING:
     from ..convert.analysis import Analysis, Cost
+    from ..convert.conversion import Conversion
 
 COLUMNS = (Column("name", "layer"), Column("operator"), Column("action"), Column("reason"))
 
@@ -40,14 +41,15 @@ def analysis_document(analysis: "Analysis") -> dict[str, Any]:
 def costs(analysis: "Analysis", size: Sequence[int], stride: Sequence[int]) -> list["Cost"]:
     """Return what each method would cost on one input of ``size``, where the network was followed to its end.
 
-    The map at ``stride``; the scan at the same stride, every crop by itself; patches without overlap.
+    The map at ``stride``; the scan at the same stride, every crop by itself; patches, there and without overlap.
     """
     if analysis.refusals:
         return []
+    strides = dict.fromkeys((tuple(stride), analysis.patch))
     return [
         analysis.cost(size, stride, "conv"),
         analysis.cost(size, stride, "scan"),
-        analysis.cost(size, analysis.patch, "patches"),
+        *(analysis.cost(size, step, "patches") for step in strides),
     ]
 
 
@@ -62,6 +64,12 @@ def cost_document(cost: "Cost") -> dict[str, Any]:
     }
 
 
+def cost_documents(analysis: "Analysis", size: Sequence[int], stride: Sequence[int]) -> dict[str, Any]:
+    """Return the JSON of what each method costs on one input of ``size``."""
+    found = costs(analysis, size, stride)
+    return {"size": list(size), "costs": [cost_document(cost) for cost in found]}
+
+
 def cost_line(cost: "Cost", size: Sequence[int]) -> str:
     """Return one method's cost as a sentence."""
     how = "every crop by itself," if cost.method == "scan" else f"--method {cost.method}"
@@ -69,6 +77,21 @@ def cost_line(cost: "Cost", size: Sequence[int]) -> str:
         f"{how} --stride {in_words(cost.stride)} on {in_words(size)}: {cost.windows:,} windows, "
         f"{_engineering(cost.macs)} multiply-adds, about {_engineering(cost.memory)}B of memory"
     )
+
+
+def other_method(conversion: "Conversion", size: Sequence[int]) -> list[str]:
+    """Return the sentences that say what ``--method exact`` took, why, and what each method costs on ``size``."""
+    analysis = conversion.analysis
+    if conversion.method == "conv":
+        lines = ["--method exact took conv: it is exact"]
+    elif analysis.refusals:
+        first = analysis.refusals[0]
+        where = f"{escape(first.name)} ({first.operator})"
+        return [f"--method exact took patches: the network is no convolution because of {where}"]
+    else:
+        lines = ["--method exact took patches: conv has a border effect"]
+    methods = sorted(("conv", "patches"), key=lambda method: method != conversion.method)
+    return lines + [f"  {cost_line(analysis.cost(size, conversion.stride, m), size)}" for m in methods]
 
 
 def _first(names: Sequence[str], most: int = 4) -> str:

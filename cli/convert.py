@@ -10,7 +10,7 @@ import click
 
 from ..convert.errors import Dense2ConvError, RequestError
 from . import options
-from .analysis import COLUMNS, analysis_document, cost_line, layer_rows, summary
+from .analysis import COLUMNS, analysis_document, cost_documents, cost_line, layer_rows, other_method, summary
 from .audit import show_audit
 from .gates import report_models
 from .guard import account, at_work_on, explain
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
               "is the network's own S), or patch (tiles without overlap).")  # fmt: skip
 @click.option("--method", type=click.Choice(("conv", "patches", "exact")), default="conv", show_default=True,
               help="conv: dense layers become convolutions; patches: the graph cuts patches and runs the network on "
-              "each, exact for every network; exact: conv where that is exact, else patches.")  # fmt: skip
+              "each, exact for every network and stride; exact: conv where that is exact, else patches.")  # fmt: skip
 @options.size_option
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Fix the batch; else it stays free.")
 @click.option("--strict", is_flag=True, help="Write nothing, and exit with 1, unless the map is exact.")
@@ -219,8 +219,11 @@ def _one(
         report = replace(report, files={"reference": hashes(model, keras["config"]), "candidate": written})
     at_work_on("")
     document = _document(source, out, conversion, report)
+    if method == "exact":
+        seen = size or tuple(10 * p for p in conversion.analysis.patch)
+        document |= cost_documents(conversion.analysis, seen, conversion.stride)
     if format != "json":
-        _show(source, out, conversion, report, format)
+        _show(source, out, conversion, report, format, asked=method, size=size)
     return document, 0
 
 
@@ -244,8 +247,17 @@ def _document(source: str, out: str, conversion: "Conversion", report: "Report |
     return document
 
 
-def _show(source: str, out: str, conversion: "Conversion", report: "Report | None", format: str) -> None:  # noqa: A002
-    """Print the layers, then what the map is and the proof of it."""
+def _show(
+    source: str,
+    out: str,
+    conversion: "Conversion",
+    report: "Report | None",
+    format: str,  # noqa: A002
+    *,
+    asked: str,
+    size: tuple[int, ...] | None,
+) -> None:
+    """Print the layers, then what the map is and the proof of it. ``asked``: the method that was asked for."""
     analysis = conversion.analysis
     if conversion.method == "conv":
         every = click.get_current_context().meta.get(VERBOSITY, 0) > 0
@@ -254,9 +266,12 @@ def _show(source: str, out: str, conversion: "Conversion", report: "Report | Non
             say(line)
     else:
         say(
-            f"patches of {in_words(analysis.patch)} without overlap, the network itself run on each: exact for every "
-            "network, padded or not"
+            f"patches of {in_words(analysis.patch)}, one every {in_words(conversion.stride)} pixels, and the network "
+            "itself run on each: exact for every network, padded or not"
         )
+    if asked == "exact":
+        for line in other_method(conversion, size or tuple(10 * p for p in analysis.patch)):
+            say(line)
     if conversion.frozen:
         say(f"weights that were inputs with a default are constants now: {', '.join(conversion.frozen)}")
     if report is None:
@@ -270,12 +285,12 @@ def _show(source: str, out: str, conversion: "Conversion", report: "Report | Non
             f"verdict: {report.verdict.value.upper() if report.verdict.value != 'equivalent' else 'equivalent'}"
         )
     if conversion.exactness == "border effect":
-        size = tuple(10 * p for p in analysis.patch)
+        size = size or tuple(10 * p for p in analysis.patch)
         onnx = os.path.splitext(out)[0] + ".onnx" if _is_keras(out) else out  # noqa: PTH122 - kept as given
         say(f"exact instead: dense2conv convert {source} {onnx} --method exact --force")
         for cost in (
             analysis.cost(size, conversion.stride, "conv"),
-            analysis.cost(size, analysis.patch, "patches"),
+            analysis.cost(size, conversion.stride, "patches"),
         ):
             say("  " + cost_line(cost, size))
     say(f"wrote {out}: one vector every {in_words(conversion.stride)} pixels, (input - {in_words(analysis.patch)}) // "

@@ -38,7 +38,8 @@ def _why_the_proof_failed(conversion: "Conversion", report: "Report") -> str:
     if conversion.method == "patches":
         return (
             "patches run side by side in one batch: if the network holds a batch of its own inside, for instance in a "
-            "first state, export it with a free batch; else please report this, with the network"
+            "first state, export it with that batch in its input's shape, and it runs so many at a time; else please "
+            "report this, with the network"
         )
     return "if the network is fine, this is a bug in dense2conv: please report it with the network"
 

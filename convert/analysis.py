@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ..shapecalc import lattice
+from .blocks import patches_at_once
 from .errors import Dense2ConvError
 from .graph import Value
 from .model import Model
@@ -98,7 +99,10 @@ class Analysis:
         )
 
     def cost(self, size: Sequence[int], stride: Sequence[int], method: str) -> Cost:
-        """Return what one input of ``size`` costs: ``conv``, the map; ``patches`` or ``scan``, every crop by itself."""
+        """Return what one input of ``size`` costs: ``conv``, the map; ``patches`` or ``scan``, every crop by itself.
+
+        ``patches`` has as many of them in memory as it takes at a time, ``scan`` all.
+        """
         windows = prod(self.positions(size, stride))
         scanned = (
             method == "conv"
@@ -112,7 +116,12 @@ class Analysis:
             largest = max(largest, work.value.layout.channel_count * places)
         # Four bytes a value; float16 networks need half of it.
         weights = sum(array.nbytes for array in self.trace.builder.weights.values())
-        return Cost(method, tuple(stride), windows, macs * repeated, weights + 2 * 4 * largest * repeated)
+        held = repeated
+        given = self.trace.input
+        if method == "patches" and (tuple(stride) != self.patch or given.shape[0] is not None):
+            channels = 1 if given.channel_axis is None else given.shape[given.channel_axis] or 1
+            held = min(repeated, patches_at_once(prod(self.patch) * channels, given.shape[0]))
+        return Cost(method, tuple(stride), windows, macs * repeated, weights + 2 * 4 * largest * held)
 
     def _places(self, value: Value, size: Sequence[int], stride: Sequence[int] | None) -> tuple[int, ...]:
         """Return how many positions ``value`` has: on a patch, or in a map with ``stride``."""

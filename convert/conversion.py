@@ -54,9 +54,9 @@ def convert(
     """Return the map of ``model``.
 
     ``stride``: distance in input pixels between neighbouring vectors, any positive number a spatial axis; ``"patch"``
-    tiles without overlap; default the network's own S. ``size`` and ``batch`` fix the map's input, else it
-    stays free. Raises ``RequestError`` for a stride or size that does not fit, ``FileError`` where the
-    network is not convertible in the way asked for.
+    tiles without overlap; default the network's own S, for ``patches`` the patch where a layer is not
+    understood. ``size`` and ``batch`` fix the map's input, else it stays free. Raises ``RequestError`` for a
+    stride or size that does not fit, ``FileError`` where the network is not convertible in the way asked for.
     """
     analysis = audit(model, patch, order)
     if method == "exact":
@@ -66,15 +66,9 @@ def convert(
         checked_size(analysis, size)
     rewrites: tuple[Rewrite, ...] = ()
     if method == "patches":
-        if wanted != analysis.patch:
-            raise RequestError(
-                f"--method patches cuts patches that do not overlap: its stride is the patch, {_x(analysis.patch)}, "
-                f"not {_x(wanted)}",
-                hint="add --stride patch",
-            )
         if len(analysis.trace.rivals) > 1:  # a guess would cut the input along its channels
             raise ambiguous(analysis.trace.rivals, model)
-        built = patches(model, analysis.trace.input, size, batch)
+        built = patches(model, analysis.trace.input, wanted, size, batch)
         exactness = EXACT
     else:
         if analysis.exactness == NOT_CONVERTIBLE:
@@ -97,14 +91,16 @@ def not_convertible(refusals: Sequence[Layer], path: str) -> FileError:
         + (f" (and {more} more)" if more else ""),
         layer=first.name,
         file=path,
-        hint="--method patches --stride patch is exact for every network; audit lists every layer",
+        hint="--method patches is exact for every network, at any --stride; audit lists every layer",
     )
 
 
 def resolved_stride(analysis: Analysis, stride: Stride, method: str) -> tuple[int, ...]:
     """Return the map's stride in pixels, one entry a spatial axis. Raises ``RequestError`` where it does not fit."""
     if stride is None:
-        return analysis.patch if method == "patches" else analysis.stride
+        # Where a layer is not understood, what stands behind it may have strides of its own.
+        unknown = method == "patches" and analysis.exactness == NOT_CONVERTIBLE
+        return analysis.patch if unknown else analysis.stride
     if stride == "patch":
         return analysis.patch
     wanted = tuple(int(s) for s in stride)

@@ -7,22 +7,35 @@ that differs, says where to look.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from .errors import Dense2ConvError
 from .execute import Session
 from .model import Model
-from .nodes import label, read_nodes
+from .nodes import every_name, label, read_nodes
 
 Array = NDArray[Any]
 
 _HIDING = ("Softmax", "LogSoftmax", "Sigmoid", "Hardmax", "HardSigmoid", "Tanh")
 _VIEWS = ("Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast")
 _PARTED = 1e-3  # of the largest value: far above what rounding does, whatever is allowed at the end
+
+
+class _Chain(NamedTuple):
+    """The nodes from an output back to the activation behind it; through a loop, if that computes it a block at a time.
+
+    ``views`` are outside of ``loop``, which has the value as its output ``position``; ``inner`` are behind that.
+    """
+
+    views: list[NodeProto]
+    loop: NodeProto | None
+    position: int
+    inner: list[NodeProto]
+    activation: NodeProto
 
 
 def with_hidden(reference: Model, candidate: Model) -> tuple[Model, Model]:
@@ -35,52 +48,91 @@ def with_hidden(reference: Model, candidate: Model) -> tuple[Model, Model]:
     both = [
         name
         for name, chain in ours.items()
-        if name in theirs and theirs[name][-1].op_type == chain[-1].op_type
+        if name in theirs and theirs[name].activation.op_type == chain.activation.op_type
     ]
     if not both:
         return reference, candidate
     return _extended(reference, ours, both), _extended(candidate, theirs, both)
 
 
-def _hidden(model: Model) -> dict[str, list[NodeProto]]:
-    """For each output behind an activation the nodes from the output back to it, the activation last."""
-    producers = {output: node for node in model.proto.graph.node for output in node.output}
+def _hidden(model: Model) -> dict[str, _Chain]:
+    """For each output behind an activation the way back to it."""
     found = {}
     for output in model.proto.graph.output:
-        chain: list[NodeProto] = []
-        node = producers.get(output.name)
-        while node is not None and node.op_type in _VIEWS:
-            chain.append(node)
-            node = producers.get(node.input[0])
+        views, node, value = _back(model.proto.graph, output.name, (*_VIEWS, "Slice"))
+        loop, position = None, 0
+        inner: list[NodeProto] = []
+        if node is not None and node.op_type == "Loop" and not node.domain:
+            # inputs: count, condition, carried; outputs: carried, collected; those of its graph: condition, then both
+            loop, position = node, list(node.output).index(value)
+            body = _body(node)
+            if position >= len(node.input) - 2:
+                inner, node, _ = _back(body, body.output[1 + position].name, _VIEWS)
+        elif any(view.op_type == "Slice" for view in views):
+            continue
         if node is not None and node.op_type in _HIDING and node.domain in ("", "ai.onnx"):
-            found[output.name] = [*chain, node]
+            found[output.name] = _Chain(views, loop, position, inner, node)
     return found
 
 
-def _extended(model: Model, chains: Mapping[str, Sequence[NodeProto]], outputs: Sequence[str]) -> Model:
+def _body(loop: NodeProto) -> GraphProto:
+    return next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+
+
+def _back(
+    graph: GraphProto, value: str, views: Sequence[str]
+) -> tuple[list[NodeProto], NodeProto | None, str]:
+    """The views from a value back, the node in front of them, and its value that they read."""
+    producers = {output: node for node in graph.node for output in node.output}
+    chain: list[NodeProto] = []
+    node = producers.get(value)
+    while node is not None and node.op_type in views:
+        chain.append(node)
+        value = node.input[0]
+        node = producers.get(value)
+    return chain, node, value
+
+
+def _extended(model: Model, chains: Mapping[str, _Chain], outputs: Sequence[str]) -> Model:
     proto = ModelProto()
     proto.CopyFrom(model.proto)
     kinds = {output.name: output.type.tensor_type.elem_type for output in model.proto.graph.output}
-    taken = {name for node in proto.graph.node for name in node.output} | {o.name for o in proto.graph.output}
+    taken = every_name(proto.graph)
     for output in outputs:
-        *views, activation = chains[output]
-        name = f"{output} before {activation.op_type}"
+        chain = chains[output]
+        name = f"{output} before {chain.activation.op_type}"
         while name in taken:
             name += "_"
-        value = activation.input[0]
-        for number, view in enumerate(reversed(views)):
-            copy = proto.graph.node.add()
-            copy.CopyFrom(view)
-            copy.name = ""
-            copy.input[0] = value
-            value = f"{name}/{number}"
-            del copy.output[:]
-            copy.output.append(value)
+        value = chain.activation.input[0]
+        if chain.loop is not None:
+            loop = next(node for node in proto.graph.node if chain.loop.output[0] in node.output)
+            body = _body(loop)
+            value = _copied(body, chain.inner, value, f"{name}/inner")
+            body.node.add(op_type="Identity", input=[value], output=[f"{name}/block"])
+            info = body.output.add()
+            info.CopyFrom(body.output[1 + chain.position])
+            info.name = f"{name}/block"
+            value = f"{name}/blocks"
+            loop.output.append(value)
+        value = _copied(proto.graph, chain.views, value, name)
         proto.graph.node.add(op_type="Identity", input=[value], output=[name])
-        info = ValueInfoProto(name=name)
-        info.type.tensor_type.elem_type = kinds[output]
-        proto.graph.output.append(info)
+        made = ValueInfoProto(name=name)
+        made.type.tensor_type.elem_type = kinds[output]
+        proto.graph.output.append(made)
     return Model(proto, model.weights, model.path, model.source)
+
+
+def _copied(graph: GraphProto, views: Sequence[NodeProto], value: str, name: str) -> str:
+    """Append copies of the views, the last first, that begin with ``value``; the name of what they make of it."""
+    for number, view in enumerate(reversed(views)):
+        copy = graph.node.add()
+        copy.CopyFrom(view)
+        copy.name = ""
+        copy.input[0] = value
+        value = f"{name}/{number}"
+        del copy.output[:]
+        copy.output.append(value)
+    return value
 
 
 def observed(model: Model, names: Sequence[str]) -> Model:

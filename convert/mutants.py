@@ -11,6 +11,7 @@ A fault that changes nothing (a window that is symmetric, two filters that are e
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -20,7 +21,7 @@ from .errors import FileError
 from .evidence import Check, Report
 from .metadata import Metadata
 from .model import LARGE, Array, Model
-from .nodes import label
+from .nodes import every_node, label
 
 _SLIDING = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
@@ -30,21 +31,32 @@ def mutants(model: Model, weights: Sequence[str] = ()) -> Iterator[tuple[str, Mo
 
     Without ``weights``, or where none of those can have the fault, in any convolution or product of the network.
     """
-    nodes = [
-        n for n in model.proto.graph.node if n.op_type in ("Conv", "Gemm", "MatMul") and len(n.input) > 1
-    ]
     known = set(model.initializers())
-    nodes = [n for n in nodes if n.input[1] in known]
+    every = list(every_node(model.proto.graph))
+    stored = _stored(every, known)
+    nodes = [
+        n
+        for n in every
+        if n.op_type in ("Conv", "Gemm", "MatMul") and len(n.input) > 1 and stored(n.input[1]) in known
+    ]
     first = [n for n in nodes if n.input[1] in weights]
     for kind, change in _KERNELS.items():
         for node in [*first, *(n for n in nodes if n not in first)]:
-            kernel = model.array(model.initializers()[node.input[1]])
-            changed = change(kernel)
+            name = stored(node.input[1])
+            changed = change(model.array(model.initializers()[name]))
             if changed is not None:
-                yield f"{kind} of {label(node)!r}", with_array(model, node.input[1], changed)
+                yield f"{kind} of {label(node)!r}", with_array(model, name, changed)
                 break
-    yield from _without_bias(model, [*first, *nodes], known)
+    yield from _without_bias(model, [*first, *nodes, *(n for n in every if n.op_type == "Add")], stored)
     yield from _with_stride(model)
+
+
+def _stored(nodes: Sequence[NodeProto], known: set[str]) -> Callable[[str], str]:
+    """What names the initializer that a value is: itself, or what it reshapes to the shape that it has."""
+    origins = {
+        n.output[0]: n.input[0] for n in nodes if n.op_type in ("Reshape", "Identity") and n.input[0] in known
+    }
+    return lambda name: origins.get(name, name)
 
 
 def with_array(model: Model, name: str, array: Array) -> Model:
@@ -103,29 +115,28 @@ _KERNELS: dict[str, Callable[[Array], Array | None]] = {
 }
 
 
-def _without_bias(model: Model, nodes: Sequence[NodeProto], known: set[str]) -> Iterator[tuple[str, Model]]:
-    added = [n for n in model.proto.graph.node if n.op_type == "Add" and {*n.input} & known]
-    for node in [*nodes, *added]:
-        name = (
-            next((i for i in node.input if i in known), "")
-            if node.op_type == "Add"
-            else (*node.input, "", "")[2]
-        )
-        if name in known:
-            bias = model.array(model.initializers()[name])
-            if bias.any():
+def _without_bias(
+    model: Model, nodes: Sequence[NodeProto], stored: Callable[[str], str]
+) -> Iterator[tuple[str, Model]]:
+    tensors = model.initializers()
+    for node in nodes:
+        operands = node.input if node.op_type == "Add" else node.input[2:3]
+        name = next((stored(i) for i in operands if stored(i) in tensors), "")
+        if name:
+            bias = model.array(tensors[name])
+            if bias.dtype.kind not in "iub" and bias.any():  # integers of an Add are places, not numbers
                 yield f"the bias of {label(node)!r}", with_array(model, name, np.zeros_like(bias))
                 return
 
 
 def _with_stride(model: Model) -> Iterator[tuple[str, Model]]:
-    for number, node in enumerate(model.proto.graph.node):
+    for number, node in enumerate(every_node(model.proto.graph)):
         given = {a.name: list(a.ints) for a in node.attribute}
         if node.op_type not in _SLIDING or max(given.get("kernel_shape") or [0]) < 2:
             continue
         proto = ModelProto()
         proto.CopyFrom(model.proto)
-        changed = proto.graph.node[number]
+        changed = next(islice(every_node(proto.graph), number, None))
         strides = given.get("strides") or [1] * len(given["kernel_shape"])
         kept = [a for a in changed.attribute if a.name != "strides"]
         del changed.attribute[:]

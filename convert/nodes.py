@@ -65,6 +65,25 @@ def graph_names(nodes: Sequence[NodeProto]) -> frozenset[str]:
     return frozenset(o for n in nodes for o in n.output)
 
 
+def every_name(graph: GraphProto) -> set[str]:
+    """Return every name of a value or a node, in the graphs inside nodes too."""
+    infos = (*graph.input, *graph.output, *graph.initializer, *graph.value_info)
+    found = {info.name for info in infos} | {t.values.name for t in graph.sparse_initializer}
+    for node in graph.node:
+        found |= {node.name, *node.input, *node.output}
+        for inner in graphs_of(node):
+            found |= every_name(inner)
+    return found
+
+
+def every_node(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes, each followed by those of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for inner in graphs_of(node):
+            yield from every_node(inner)
+
+
 def read_nodes(model: Model) -> list[NodeProto]:
     """Return the sorted nodes that the graph's outputs depend on: what nothing reads decides nothing."""
     nodes = sorted_nodes(model)
@@ -84,14 +103,15 @@ def captured(node: NodeProto, names: Container[str]) -> set[str]:
     found: set[str] = set()
     if not subgraphs(node):
         return found
-    for graph in _own_graphs(node):
+    for graph in graphs_of(node):
         for inner in graph.node:
             found |= {i for i in inner.input if i in names} | captured(inner, names)
         found |= {o.name for o in graph.output if o.name in names}
     return found
 
 
-def _own_graphs(node: NodeProto) -> Iterator[GraphProto]:
+def graphs_of(node: NodeProto) -> Iterator[GraphProto]:
+    """Return the graphs inside a node."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g

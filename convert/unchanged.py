@@ -20,6 +20,7 @@ from .errors import FileError
 from .mapped import release
 from .metadata import Metadata, RewrittenTensor
 from .model import Array, Model
+from .nodes import graphs_of
 
 # Elements compared at a time: a transposed view is walked in bands, so that no copy of the weight is made.
 _BAND = 1 << 20
@@ -141,26 +142,44 @@ def _bands(array: Array) -> Iterator[Array]:
 
 
 class Tensors:
-    """The tensors that a network holds by name: initializers and ``Constant`` nodes of its main graph.
+    """The tensors that a network holds by name: initializers and ``Constant`` nodes, in the graphs inside nodes too.
 
-    ``used`` are the names that its outputs depend on, ``floats`` those that hold floating-point numbers.
+    ``used`` are the names that its outputs depend on, ``floats`` those that hold floating-point numbers. Where two
+    graphs inside nodes have tensors of one name (the branches of an ``If`` may), the second is called after its number.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         graph = model.proto.graph
-        self._tensors: dict[str, TensorProto] = dict(model.initializers())
-        self._producers = {output: node for node in graph.node for output in node.output if output}
+        self._tensors: dict[str, TensorProto] = {}
+        self._producers: dict[str, list[NodeProto]] = {}
+        self._collect(graph)
+        self.used = self.behind(output.name for output in graph.output)
+        self.floats = {name for name, tensor in self._tensors.items() if tensor.data_type in _FLOATS}
+
+    def _collect(self, graph: GraphProto) -> None:
+        for tensor in graph.initializer:
+            self._add(tensor.name, tensor)
+        for sparse in graph.sparse_initializer:
+            self._add(sparse.values.name, sparse.values)
         for node in graph.node:
+            for output in node.output:
+                self._producers.setdefault(output, []).append(node)
             if node.op_type == "Constant" and node.output:
                 for attribute in node.attribute:
                     if attribute.type == AttributeProto.TENSOR and attribute.name == "value":
-                        self._tensors[node.output[0]] = attribute.t
+                        self._add(node.output[0], attribute.t)
                     elif attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
-                        values = attribute.floats or attribute.f
-                        self._tensors[node.output[0]] = numpy_helper.from_array(np.array(values, np.float32))
-        self.used = self.behind(output.name for output in graph.output)
-        self.floats = {name for name, tensor in self._tensors.items() if tensor.data_type in _FLOATS}
+                        values = np.array(attribute.floats or attribute.f, np.float32)
+                        self._add(node.output[0], numpy_helper.from_array(values))
+            for inner in graphs_of(node):
+                self._collect(inner)
+
+    def _add(self, name: str, tensor: TensorProto) -> None:
+        number = 1
+        while (key := name if number == 1 else f"{name} ({number})") in self._tensors:
+            number += 1
+        self._tensors[key] = tensor
 
     def computed_with(self) -> set[str]:
         """Of ``used``, the names whose numbers enter the outputs, and not only some shape on the way."""
@@ -185,14 +204,14 @@ class Tensors:
     ) -> set[str]:
         """The tensors that these values are computed from by their nodes' ``operands``, themselves included."""
         operands = operands or _operands
-        pending, seen = list(values), set()
+        pending, seen = list(values), {""}
         while pending:
             name = pending.pop()
             if name in seen:
                 continue
             seen.add(name)
-            if name in self._producers:
-                pending.extend(operands(self._producers[name]))
+            for node in self._producers.get(name, ()):
+                pending.extend(operands(node))
         return seen & self._tensors.keys()
 
 
@@ -207,14 +226,10 @@ def _numbers_of(node: NodeProto, constants: Constants) -> int | None:
 
 
 def _operands(node: NodeProto, count: int | None = None) -> Iterator[str]:
-    """What a node reads, in its subgraphs too; of its own inputs the first ``count``."""
+    """What a node reads, of its own inputs the first ``count``, and what the graphs inside it give.
+
+    What those give depends on is found from there: what nothing in them reads is no part of them.
+    """
     yield from node.input[:count]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _inner(graph)
-
-
-def _inner(graph: GraphProto) -> Iterator[str]:
-    for node in graph.node:
-        yield from _operands(node)
-    yield from (output.name for output in graph.output)
+    for graph in graphs_of(node):
+        yield from (output.name for output in graph.output)

@@ -69,10 +69,15 @@ def test_size_and_batch_fix_the_interface(tmp_path: Path) -> None:
     assert not {n.op_type for n in graph.node} & {"Shape", "Reshape", "Flatten", "Gemm"}
 
 
+@pytest.mark.parametrize("stride", ["patch", "7"])
+@pytest.mark.parametrize("batch", ["batch", 1])
 def test_patches_of_a_network_with_a_batch_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    batch: str | int, stride: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An LSTM whose first state is for one series takes no two patches at a time: that is said, and nothing written."""
+    """An LSTM whose first state is for one series runs one at a time where its input says so.
+
+    Where it does not, the proof fails: what to do is said, and nothing written.
+    """
     random = np.random.default_rng(0)
     weights = {
         "w": random.standard_normal((1, 16, 8)),
@@ -89,16 +94,17 @@ def test_patches_of_a_network_with_a_batch_of_its_own(
     graph = helper.make_graph(
         nodes,
         "recurrent",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 30, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 30, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
         tensors,
     )
     source, out = tmp_path / "lstm.onnx", tmp_path / "map.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
-    assert run(["convert", str(source), str(out), "--method", "patches", "--order", "LC"]) == 1
+    asked = ["convert", str(source), str(out), "--method", "patches", "--order", "LC", "--stride", stride]
+    assert run(asked) == (0 if batch == 1 else 1)
     said = capsys.readouterr().err
-    assert "export it with a free batch" in said
-    assert not out.exists()
+    assert ("export it with that batch in its input's shape" in said) is (batch != 1)
+    assert out.exists() is (batch == 1)
 
 
 def test_the_report_has_the_layers_and_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +180,10 @@ def test_exact_takes_the_convolution_where_that_is_exact_at_the_size_asked_for(
     for size, method in (("20x20", "conv"), ("40x40", "patches")):
         options = ["--method", "exact", "--size", size, "--format", "json", "--force"]
         assert run(["convert", source, str(out), *options]) == 0
-        assert json.loads(capsys.readouterr().out)["method"] == method
+        said = json.loads(capsys.readouterr().out)
+        assert said["method"] == method
+        assert {"conv", "patches"} <= {c["method"] for c in said["costs"]}
+        assert "x".join(map(str, said["size"])) == size
 
 
 def test_dry_run_and_audit_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,7 +345,7 @@ def test_bad_input_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.C
         (["in.onnx", "out.onnx", "--size", "40"], "--size"),
         (["in.onnx", "out.onnx", "--stride", "-3"], "stride"),
         (["in.onnx", "out.onnx", "--stride", "0"], "stride"),
-        (["in.onnx", "out.onnx", "--method", "patches", "--stride", "4"], "--stride patch"),
+        (["in.onnx", "out.onnx", "--stride", "6"], "--method patches"),
         (["in.onnx", "out.onnx", "--patch", "20x20"], "24x24"),
         (["in.onnx", "out.onnx", "--order", "HWC"], ""),
         (["in.onnx", "out.onnx", "--report", "report.txt"], "report"),
@@ -386,3 +395,47 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     )
     assert proven.returncode == 0
     assert "equivalent" in proven.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (
+            "t06_residual_same.onnx",
+            ["--size", "60x50"],
+            [
+                "--method exact took patches: conv has a border effect",
+                "--method patches --stride 4x4 on 60x50: 88 windows",
+                "--method conv --stride 4x4 on 60x50: 88 windows",
+                "one vector every 4x4 pixels",
+            ],
+        ),
+        ("t15_se.onnx", ["--stride", "5"], ["took patches: the network is no convolution because of /m/m.2/Mul (Mul)"]),
+        (
+            "t01_valid_ts.onnx",
+            [],
+            ["--method exact took conv: it is exact", "--method conv --stride", "--method patches --stride"],
+        ),
+    ],
+)  # fmt: skip
+def test_exact_says_what_it_took_and_what_the_other_would_cost(
+    model: str, options: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = str(REFERENCES / model), str(tmp_path / "map.onnx")
+    assert run(["convert", source, out, "--method", "exact", *options]) == 0
+    said = capsys.readouterr().err
+    assert [w for w in words if w not in said] == []
+
+
+@pytest.mark.parametrize("stride", ["1", "3x5", "16", "19"])
+def test_a_map_of_overlapping_patches_goes_through_every_command(
+    stride: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The proof finds it equal and damages to it different; its shapes are shown, and its audit names the loop."""
+    source, out = str(REFERENCES / "t15_se.onnx"), str(tmp_path / "map.onnx")
+    assert run(["convert", source, out, "--method", "patches", "--stride", stride]) == 0
+    assert run(["verify", source, out, "--self-test"]) == 0
+    assert run(["shapes", out, "--size", "40x40"]) == 0
+    capsys.readouterr()
+    assert run(["audit", out, "--patch", "40x40"]) == 0
+    assert ("control flow" in capsys.readouterr().err) is (stride != "16")

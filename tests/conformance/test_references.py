@@ -134,7 +134,7 @@ def test_dense_layers_alone_need_the_order(file: str) -> None:
 def test_patches_run_the_network_itself_on_every_patch(file: str, tmp_path: Path) -> None:
     """Bit for bit what the file gives on the same patches as one batch, whether it pads or mixes the patch."""
     row = MODELS[file]
-    conversion = convert(open_model(FOLDER / file), order=ORDERS.get(file), method="patches")
+    conversion = convert(open_model(FOLDER / file), order=ORDERS.get(file), method="patches", stride="patch")
     out = tmp_path / "map.onnx"
     write_model(conversion.map, out)
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])

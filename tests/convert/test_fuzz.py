@@ -350,13 +350,32 @@ def test_random_networks_patch_by_patch(seed):
     model = maker.make()
     size = [2 * p + 1 for p in maker.patch]
     # Before operator set 9 no graph can crop to a size that it computes.
-    conversion = convert(model, method="patches", size=size if maker.opset < 9 else None)
+    conversion = convert(model, method="patches", stride="patch", size=size if maker.opset < 9 else None)
     assert conversion.exactness == "exact"
     found = run(serialised(conversion.map), noise(model, size, maker.axes))
     expected = scan(model, noise(model, size, maker.axes), maker.patch, maker.patch, maker.axes)
     for name, array in expected.items():
         laid = on_the_map(found[name], maker.last, len(maker.patch))
         assert difference(laid, array) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(1, QUICK, 4))
+def test_random_networks_on_patches_at_any_stride(seed):
+    """The network's own crops, padded or not, at a stride that has nothing to do with its own."""
+    maker = Maker(seed)
+    model = maker.make()
+    random = np.random.default_rng(seed)
+    stride = tuple(int(random.integers(1, p + 4)) for p in maker.patch)
+    size = uneven(maker.patch, stride)
+    image = noise(model, size, maker.axes)
+    # Before operator set 9 no graph can count to a number that it computes.
+    fixed = {"size": size, "batch": len(image)} if maker.opset < 9 else {}
+    conversion = convert(model, method="patches", stride=stride, **fixed)
+    assert conversion.exactness == "exact"
+    expected = scan(model, image, maker.patch, stride, maker.axes)
+    found = run(serialised(conversion.map), image)
+    for name, array in expected.items():
+        assert difference(on_the_map(found[name], maker.last, len(maker.patch)), array) < 2e-6
 
 
 def test_the_fuzz_finds_what_it_is_for():

@@ -488,7 +488,6 @@ REQUESTS = {  # what is asked for, and what the error says
     "a stride of 0": ({"stride": (0, 2)}, "at least 1"),
     "a negative stride": ({"stride": (2, -1)}, "at least 1"),
     "a stride of other axes": ({"stride": (2, 2, 2)}, "3 numbers"),
-    "patches that overlap": ({"method": "patches", "stride": (2, 2)}, "do not overlap"),
     "an order of other axes": ({"order": "CL"}, "does not fit"),
 }
 
