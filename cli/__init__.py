@@ -25,6 +25,7 @@ COMMANDS = {
     "calc": ("calc", "Work out one layer, or solve for what is left open."),
     "locate": ("locate", "Say which pixels a neuron sees, or which neurons see a pixel."),
     "windows": ("windows", "Say how a series is cut into windows, and cut one."),
+    "run": ("run", "Apply a map to an input of any size, in tiles, here or on a Dask cluster."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 
