@@ -103,6 +103,7 @@ class Heatmap:
             axes.plot(
                 [first + 0.5 + (last - first) / n * i for i in range(n)], values, color="#d95f02", linewidth=2
             )
+            axes.set_xlim(-0.5, self._plan.pixels.size[0] - 0.5)
             axes.set_xlabel("step")
             axes.set_title(title)
             return figure
@@ -113,6 +114,9 @@ class Heatmap:
         drawn = axes.imshow(
             values, cmap="viridis", extent=(left, right, bottom, top), interpolation="nearest"
         )
+        height, width = self._plan.pixels.size  # also where no vector stands
+        axes.set_xlim(-0.5, width - 0.5)
+        axes.set_ylim(height - 0.5, -0.5)
         figure.colorbar(drawn, ax=axes)
         axes.set_xlabel("column")
         axes.set_ylabel("row")
