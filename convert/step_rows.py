@@ -107,7 +107,7 @@ class StepRows:
         """The prediction of each position, and its values where there are several: the largest is the class."""
         whole = array[None] if self._plan.pixels.single else array
         part = np.moveaxis(np.asarray(whole[(slice(None),) * axis + (slice(begin, end),)]), axis, 1)
-        flat = part[0].reshape(end - begin, -1)  # (positions, D)
+        flat = part[0].reshape(end - begin, int(np.prod(part.shape[2:])))  # (positions, D)
         texts = [[str(value) for value in row] for row in flat]
         if flat.shape[1] == 1:
             return texts

@@ -218,7 +218,7 @@ def _say_what(plan: "Plan", opened: "FileSource", source: str) -> None:
     kind = "" if about.exactness == "exact" else f", {about.exactness.upper()}"
     say(
         f"patch {in_words(about.patch)}, a vector every {in_words(about.stride)} pixels{kind}: "
-        f"{in_words(plan.tiling.counts)} positions, {plan.steps} tiles of {in_words(plan.tiling.largest)} at most"
+        f"{in_words(plan.tiling.counts)} positions, {plan.steps} tile{'s' * (plan.steps > 1)} of {in_words(plan.tiling.largest)} at most"
     )
 
 
