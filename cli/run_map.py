@@ -215,10 +215,12 @@ def _say_what(plan: "Plan", opened: "FileSource", source: str) -> None:
     named = ", ".join(f"{a}={n}" for a, n in zip(plan.pixels.axes, opened.shape, strict=True))
     say(f"{source}: {named}, {opened.dtype}")
     about = plan.scanner.metadata
+    several = "s" * (plan.steps > 1)
     kind = "" if about.exactness == "exact" else f", {about.exactness.upper()}"
     say(
         f"patch {in_words(about.patch)}, a vector every {in_words(about.stride)} pixels{kind}: "
-        f"{in_words(plan.tiling.counts)} positions, {plan.steps} tile{'s' * (plan.steps > 1)} of {in_words(plan.tiling.largest)} at most"
+        f"{in_words(plan.tiling.counts)} positions, {plan.steps} tile{several} "
+        f"of {in_words(plan.tiling.largest)} at most"
     )
 
 

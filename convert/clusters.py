@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import Dense2ConvError, MachineError, RequestError
-from .pixels import Pixels
+from .pixels import Pixels, network_axes
 from .scanner import Output, Scanner
 from .scanning import Plan, Progress
 from .tiles import Span, Tile, behind, chunks
@@ -46,14 +46,6 @@ def _tasks(plan: Plan) -> dict[tuple[int, ...], tuple[slice, Tile, Any]]:
             "Dask cuts an input into chunks of any size, but this map takes one size only",
             hint="convert it without --size, or run it without Dask",
         )
-    source = pixels.source
-    if type(source).__module__.partition(".")[0] != "dask":
-        letters = dict(zip(pixels.axes, source.shape, strict=True))
-        own = [-1 if letter == "C" else letters[letter] for letter in pixels.axes]
-        source = da.from_array(
-            source, chunks=tuple(own), asarray=False, meta=np.empty((0,) * len(own), source.dtype)
-        )
-    whole = pixels.arranged(source)
     cut: dict[int, Any] = {0: tuple(group.stop - group.start for group in plan.groups)}
     spans: list[list[Span]] = []
     depth: dict[int, Any] = {}
@@ -65,7 +57,13 @@ def _tasks(plan: Plan) -> dict[tuple[int, ...], tuple[slice, Tile, Any]]:
         spans.append(made)
     if scanner.channel_axis is not None:
         cut[scanner.channel_axis] = -1
-    whole = whole.rechunk(cut)
+    source = pixels.source
+    if type(source).__module__.partition(".")[0] != "dask":  # each task cuts its own chunk
+        own = network_axes(scanner)
+        cuts = tuple(cut.get(own.find(letter), -1) for letter in pixels.axes)
+        empty = np.empty((0,) * len(cuts), source.dtype)
+        source = da.from_array(source, chunks=cuts, asarray=False, meta=empty)
+    whole = pixels.arranged(source).rechunk(cut)
     depth = {axis: depth.get(axis, 0) for axis in range(whole.ndim)}
     lapped = da.overlap.overlap(whole, depth=depth, boundary="none", allow_rechunk=False)
     blocks = lapped.to_delayed()
@@ -164,7 +162,7 @@ def connected(address: str, workers: int | None = None) -> Iterator[Any]:
                 count = workers or max(2, (os.cpu_count() or 2) // 2)
                 cluster = stack.enter_context(
                     distributed.LocalCluster(
-                        n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None,
+                        n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
                         silence_logs=logging.CRITICAL,
                     )
                 )  # fmt: skip
