@@ -128,7 +128,7 @@ def chunks(size: int, reach: Reach, core: int) -> tuple[list[int], list[Span]]:
     which add up to ``size``, and the tiles.
 
     >>> chunks(100, Reach(20, 4, 0, 0), 2)[0]
-    [16, 16, 16, 16, 36]
+    [16, 16, 16, 16, 16, 20]
     """
     s, count = reach.stride, positions(size, reach.patch, reach.stride)
     least = max(reach.before, behind(reach), 1)
