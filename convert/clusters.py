@@ -25,6 +25,7 @@ Array = NDArray[Any]
 LOCAL = "local"
 _MISSING = "pip install 'dense2conv[dask]'"
 _PATIENCE = "30s"  # for a scheduler to answer
+_GIVEN_UP = "5s"  # a worker that does not answer; Dask's own is 30 s, for each result that it held
 
 
 def _array() -> Any:
@@ -117,6 +118,7 @@ def run_on(plan: Plan, client: Any, targets: Mapping[str, Any], progress: Progre
     A tile is taken from its worker as soon as it is done. Raises what the task raised, and ``MachineError`` where the
     cluster gives up.
     """
+    import dask
     from distributed import as_completed
 
     tasks = list(_tasks(plan).values())
@@ -126,14 +128,16 @@ def run_on(plan: Plan, client: Any, targets: Mapping[str, Any], progress: Progre
     waiting = as_completed(futures)
     del futures, tasks
     try:
-        for future in waiting:
-            group, tile = at[future.key]
-            for name, index, core in plan.placed(future.result(), group, tile):
-                targets[name][index] = core
-            future.release()
-            done += 1
-            if progress is not None:
-                progress(done, total)
+        # A result that died with its worker is asked for until the connection is given up; only then it is run again.
+        with dask.config.set({"distributed.comm.timeouts.connect": _GIVEN_UP}):
+            for future in waiting:
+                group, tile = at[future.key]
+                for name, index, core in plan.placed(future.result(), group, tile):
+                    targets[name][index] = core
+                future.release()
+                done += 1
+                if progress is not None:
+                    progress(done, total)
     except (Dense2ConvError, MemoryError):
         raise
     except Exception as error:
