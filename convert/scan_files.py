@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from .atomic import NewFile, check_output, new_file, replacing
 from .errors import MachineError, RequestError
 from .image_files import open_pillow, open_tiff
+from .mapped import let_go
 from .numpy_files import write_npz
 from .references import reading, split_at_ending
 from .scanning import Plan
@@ -112,7 +113,9 @@ class FileSource:
         return FileSource, (self._reference,)
 
     def __getitem__(self, index: Any, /) -> Array:
-        return np.asarray(self.array[index])
+        block = np.array(self.array[index])
+        let_go(self.array)
+        return block
 
 
 # Outputs.

@@ -27,8 +27,12 @@ Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 """Told after each tile how many are done, and of how many."""
 
-_BUDGET = 192 << 20  # bytes of all layers' outputs on one tile; a larger tile is no faster
-_SHARE = 8  # of the memory that is free, one part in so many
+# Bytes of all layers' outputs on one tile; the runtime takes two to four times as much. A tile beyond the first is no
+# faster, unless most of its pixels are its neighbours' too: then it may have up to the second.
+_ENOUGH = 64 << 20
+_MOST = 1 << 30
+_SHARE = 8  # of the memory that could be had, one part in so many
+_ROOM = 4  # times the pixels of one position: then little is read twice
 _LARGEST = {1: 1 << 20, 2: 1 << 12, 3: 1 << 9}  # pixels a side, by the number of spatial axes
 _UNKNOWN = 1 << 10  # bytes a pixel, where the shapes of a graph are not to be had
 
@@ -122,7 +126,7 @@ class Plan:
 
 def default_cores(scanner: Scanner, size: Sequence[int]) -> tuple[int, ...]:
     """The positions of a tile that memory allows, on each axis; never more than the input has."""
-    budget = min(_BUDGET, _free_memory() // _SHARE)
+    most = min(_MOST, _free_memory() // _SHARE)
     side = _LARGEST[len(size)]
     while True:
         cores = []
@@ -135,7 +139,11 @@ def default_cores(scanner: Scanner, size: Sequence[int]) -> tuple[int, ...]:
         extents = [
             r.fixed or min(h, r.pixels(core)) for h, r, core in zip(size, scanner.reaches, cores, strict=True)
         ]
-        if side < 2 or all(core == 1 for core in cores) or layer_bytes(scanner, extents) <= budget:
+        roomy = any(
+            r.fixed is None and e >= _ROOM * r.least for e, r in zip(extents, scanner.reaches, strict=True)
+        )
+        allowed = min(_ENOUGH, most) if roomy else most
+        if side < 2 or all(core == 1 for core in cores) or layer_bytes(scanner, extents) <= allowed:
             return tuple(cores)
         side //= 2
 
@@ -175,7 +183,7 @@ def _free_memory() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
-        return _SHARE * _BUDGET
+        return _SHARE * _MOST
 
 
 def load(model: Any, provider: str = "cpu") -> Scanner:

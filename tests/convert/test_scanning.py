@@ -379,7 +379,7 @@ def test_the_default_tile_keeps_the_layers_small():
     assert default_cores(scanner, (71, 59)) == (14, 12)
     cores = default_cores(scanner, (100_000, 100_000))
     extents = [reach.pixels(core) for reach, core in zip(scanner.reaches, cores, strict=True)]
-    assert layer_bytes(scanner, extents) <= 192 << 20
+    assert layer_bytes(scanner, extents) <= 64 << 20
     assert min(extents) > 200
     # counted by hand: convolution, Relu, pool twice, and the head
     values = 5 * (64 * 54 * 2 + 32 * 27) + 5 * (30 * 25 * 2 + 15 * 12) + 4 * 13 * 11
