@@ -14,7 +14,8 @@ from .guard import explain, guarded
 from .options import common_parameters
 from .output import complain
 
-# name: (module of this package, which has the click command as `command`; what --help says of it)
+# name: (module of this package, which has the click command as `command`; what --help says of it). A module `run` would
+# take the place of the function below when it is imported.
 COMMANDS = {
     "convert": ("convert", "Rewrite a patch classifier as a fully convolutional network, and prove it."),
     "audit": ("audit", "Say what would be rewritten, how exact it would be, and what it would cost."),
@@ -25,6 +26,7 @@ COMMANDS = {
     "calc": ("calc", "Work out one layer, or solve for what is left open."),
     "locate": ("locate", "Say which pixels a neuron sees, or which neurons see a pixel."),
     "windows": ("windows", "Say how a series is cut into windows, and cut one."),
+    "run": ("run_map", "Apply a map to an input of any size, in tiles, here or on a Dask cluster."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
 }
 

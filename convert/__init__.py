@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .evidence import Report
     from .model import Model
     from .opening import open_model
+    from .scanning import scan
     from .verification import verify
     from .writing import write_model
 
@@ -32,6 +33,7 @@ __all__ = [
     "audit",
     "convert",
     "open_model",
+    "scan",
     "verify",
     "write_model",
 ]
@@ -50,6 +52,7 @@ _MODULES = {
     "audit": "analysis",
     "convert": "conversion",
     "open_model": "opening",
+    "scan": "scanning",
     "verify": "verification",
     "write_model": "writing",
 }

@@ -73,3 +73,14 @@ def read_once(array: Array) -> Iterator[memoryview]:
             held = 0
     if mapped is not None:
         mapped.release()
+
+
+def let_go(array: object) -> None:
+    """Let go of the pages of the mapped file that ``array`` shows; nothing for other arrays.
+
+    The file is shared: what was written to it stays with the system, which takes it to the disk.
+    """
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)

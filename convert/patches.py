@@ -19,8 +19,8 @@ from .inputs import SPATIAL_NAMES, Input
 from .model import Model
 from .nodes import captured, every_name, graph_names, read_nodes
 from .patch_parts import Task
+from .patch_tiles import tiles
 from .patch_writer import CONSTANT_OF_SHAPE, Writer, sizes_of
-from .tiles import tiles
 
 # Any number that a network would not have by chance: what a free batch is while sizes are inferred.
 _SAMPLES = 10007
