@@ -1,7 +1,8 @@
 """Pools, written in the form that ONNX Runtime runs fast: the one place that chooses it.
 
 A pool in a map has holes (a dilation) wherever the map's stride is no multiple of the network's own, and there ONNX
-Runtime 1.32 has traps. ``python bench/scan.py --pools`` measures them; on the CPU, one thread, (1, C, 250, 250), ms:
+Runtime 1.32 has traps. Measured once, on a shared Zen 4 with AVX-512, one thread, (1, C, 250, 250), least of 7 runs, ms
+(``python bench/scan.py --pools`` holds what is written against the same pool without holes):
 
     3x3                         C = 10    C = 32
     MaxPool                       0.33      1.82
