@@ -406,6 +406,10 @@ def install(folder, name, version="1.31.1", files=("onnxruntime/__init__.py",)):
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in (*files, f"{info.name}/METADATA")))
+    # The backport of importlib.metadata, which Dask imports, lists only files that are there.
+    for file in files:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
 
 
 @pytest.fixture
