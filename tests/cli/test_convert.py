@@ -345,7 +345,6 @@ def test_bad_input_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.C
         (["in.onnx", "out.onnx", "--size", "40"], "--size"),
         (["in.onnx", "out.onnx", "--stride", "-3"], "stride"),
         (["in.onnx", "out.onnx", "--stride", "0"], "stride"),
-        (["in.onnx", "out.onnx", "--stride", "6"], "--method patches"),
         (["in.onnx", "out.onnx", "--patch", "20x20"], "24x24"),
         (["in.onnx", "out.onnx", "--order", "HWC"], ""),
         (["in.onnx", "out.onnx", "--report", "report.txt"], "report"),

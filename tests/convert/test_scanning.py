@@ -193,12 +193,13 @@ def test_tiles_of_random_padded_networks_are_one_pass(data):
 
 def test_the_patches_method_and_its_map():
     model = image(1)
-    conversion = convert(model, method="patches")
     x = nets.noise(model, (95, 101), (2, 3))
-    (expected,) = nets.scan(model, x, (18, 14), (18, 14), (2, 3)).values()
-    for tile in ((18, 14), (40, 60), None):
-        found = nets.on_the_map(scan(x, conversion, tile=tile), False, 2)
-        assert nets.difference(found, expected) < ROUNDING
+    for stride in ((18, 14), (7, 5)):  # patches side by side, and patches that overlap
+        conversion = convert(model, method="patches", stride=stride)
+        (expected,) = nets.scan(model, x, (18, 14), stride, (2, 3)).values()
+        for tile in ((18, 14), (40, 60), None):
+            found = nets.on_the_map(scan(x, conversion, tile=tile), False, 2)
+            assert nets.difference(found, expected) < ROUNDING
 
 
 def test_a_map_of_one_size_is_its_own_tile():
