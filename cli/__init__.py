@@ -26,6 +26,7 @@ COMMANDS = {
     "locate": ("locate", "Say which pixels a neuron sees, or which neurons see a pixel."),
     "windows": ("windows", "Say how a series is cut into windows, and cut one."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
+    "set-kernel": ("set_kernel", "Set a convolution's weights from a tensor, or compute them at run time."),
 }
 
 
