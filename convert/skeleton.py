@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import AttributeProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto
 
 from .constants import NotComputed
 from .errors import FileError
@@ -45,10 +45,12 @@ class Skeleton(NamedTuple):
 
 def keep_source(source: Model, made: Model, rewrites: list[RewrittenTensor]) -> None:
     """Put the skeleton of ``source`` into the metadata of its map ``made``."""
+    text = _text(source, made, rewrites)
     kept = [p for p in made.proto.metadata_props if p.key != SOURCE_KEY]
+    copies = [StringStringEntryProto(key=p.key, value=p.value) for p in kept]
     del made.proto.metadata_props[:]
-    made.proto.metadata_props.extend(kept)
-    made.proto.metadata_props.add(key=SOURCE_KEY, value=_text(source, made, rewrites))
+    made.proto.metadata_props.add(key=SOURCE_KEY, value=text)
+    made.proto.metadata_props.extend(copies)
 
 
 def _text(source: Model, made: Model, rewrites: list[RewrittenTensor]) -> str:
