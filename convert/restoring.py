@@ -74,6 +74,18 @@ def restore(made: Model) -> Restored:
     except FileError as error:
         error.file = error.file or made.path
         raise
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ) as error:  # numpy, of a graph that was edited
+        raise FileError(
+            f"the graph in the map's metadata is not sound: {' '.join(str(error).split())}",
+            file=made.path,
+            hint="the file was edited or damaged since dense2conv wrote it; convert again",
+        ) from error
     return Restored(model, metadata, _order(made), tuple(sorted(skeleton.from_map)), folded)
 
 

@@ -373,6 +373,45 @@ def test_metadata_that_is_not_sound(change, words, made):
         restore(edited(made[1], change))
 
 
+@pytest.mark.parametrize("name", ["t02_dynamo_view_dyn", "t04_view_nofold_opset11", "t20_crop_concat"])
+def test_a_damaged_skeleton_is_refused_or_read(name):
+    """Any bytes in it: what is raised is an error of this project, never a crash."""
+    candidate = convert(open_model(REFERENCES / f"{name}.onnx")).map
+    (text,) = [p.value for p in candidate.proto.metadata_props if p.key == SOURCE_KEY]
+    data = zlib.decompress(base64.b64decode(json.loads(text)["skeleton"]))
+    written = candidate.proto.SerializeToString()
+    refused = 0
+    for seed in range(150):
+        random = np.random.default_rng(seed)
+        damaged = bytearray(data)
+        for place in random.integers(0, len(data), random.integers(1, 5)):
+            damaged[place] = random.choice([random.integers(256), damaged[place] ^ 1])
+        edit = {"skeleton": packed(bytes(damaged))}
+        copy = Model(ModelProto.FromString(written), candidate.weights)
+        try:
+            restore(edited(copy, lambda value, edit=edit: value.update(edit)))
+        except Dense2ConvError:
+            refused += 1
+    assert refused > 20
+
+
+def test_numbers_that_do_not_fit_the_graph():
+    """A transposition of another rank, in the skeleton of a weight that is computed."""
+    net = Net((None, 1, 6, 6))
+    x = net.flat(net.conv("x", 2))
+    weight = net("Transpose", net.tensor(np.ones((6, 32)), np.float32), perm=[1, 0])
+    candidate = convert(net.model(net("MatMul", x, weight))).map
+
+    def change(value):
+        proto = ModelProto.FromString(zlib.decompress(base64.b64decode(value["skeleton"])))
+        node = next(n for n in proto.graph.node if n.op_type == "Transpose")
+        node.attribute[0].ints.append(2)
+        value["skeleton"] = packed(proto.SerializeToString())
+
+    with pytest.raises(FileError, match="the graph in the map's metadata is not sound"):
+        restore(edited(candidate, change))
+
+
 def test_what_is_no_map(made):
     with pytest.raises(FileError, match="this is no map"):
         restore(made[0])
