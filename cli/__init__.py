@@ -21,6 +21,7 @@ COMMANDS = {
     "audit": ("audit", "Say what would be rewritten, how exact it would be, and what it would cost."),
     "verify": ("verify", "Run two networks and compare them, window by window."),
     "check": ("check", "Hold many models against a lock file: shapes, bytes, each map's proof."),
+    "restore": ("restore", "Write the patch network again, from a map that may have been trained."),
     "translate": ("translate", "Write a Keras file as plain ONNX, without Keras."),
     "shapes": ("shapes", "Print the layer table: sizes, neurons, parameters, receptive fields."),
     "calc": ("calc", "Work out one layer, or solve for what is left open."),
@@ -28,6 +29,7 @@ COMMANDS = {
     "windows": ("windows", "Say how a series is cut into windows, and cut one."),
     "run": ("run_map", "Apply a map to an input of any size, in tiles, here or on a Dask cluster."),
     "kernel": ("kernel", "Turn one dense weight into convolution kernels, or back."),
+    "set-kernel": ("set_kernel", "Set a convolution's weights from a tensor, or compute them at run time."),
 }
 
 

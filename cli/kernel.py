@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,10 @@ from .reports import check_reports, write_reports
 
 if TYPE_CHECKING:
     from ..convert.kernel_files import Rearranged
+    from ..convert.order_finding import Found
 
-ORDER = click.Choice(ORDERS, case_sensitive=False)
+AUTO = "auto"
+ORDER = click.Choice([*ORDERS, AUTO], case_sensitive=False)
 
 _COLUMNS = (
     Column("file"),
@@ -48,8 +51,13 @@ def _outputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 @click.argument("weights", metavar="WEIGHTS")
 @click.option("--patch", type=options.PATCH, help="Sizes of the patch, in --order's axes: 20x20x10 for HWC.")
 @click.option(
-    "--order", type=ORDER, metavar="|".join(ORDERS), required=True,
-    help="In which order the patch was flattened.",
+    "--order", type=ORDER, metavar="|".join([*ORDERS, AUTO]), required=True,
+    help="In which order the patch was flattened; auto finds it with --probe.",
+)  # fmt: skip
+@click.option(
+    "--probe", metavar="FILE.npz",
+    help="Patches and the layer's outputs for them, patch_x (samples, *patch) and patch_y (samples, O), for "
+    "--order auto. --patch then names patch_x's axes: H=20,W=20,C=10.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", "outputs", metavar="FILE=LAYOUT", multiple=True, required=True, callback=_outputs,
@@ -77,6 +85,7 @@ def command(
     weights: str,
     patch: options.Patch | None,
     order: str,
+    probe: str | None,
     outputs: dict[str, str],
     bias: str | None,
     stride: tuple[int, ...] | str,
@@ -99,14 +108,15 @@ def command(
     from ..convert.dense_files import split_reference, write_files
 
     inputs = [split_reference(reference)[0] for reference in (weights, bias) if reference]
+    inputs += [probe] if probe else []
     for path in outputs:
         check_output(path, force=force, inputs=inputs)
     check_reports(reports, force=force, inputs=[*inputs, *outputs])
     with reading(inputs):
         found = _rearranged(
-            weights, patch, order, list(outputs.values()), flip, bias, weight_layout, from_kernel
+            weights, patch, order, list(outputs.values()), flip, bias, weight_layout, from_kernel, probe
         )
-    layer = found.layer
+    layer, order = found.layer, found.layer.order
     step = options.on_each_axis(stride, layer.spatial)
     writers = found.writers(outputs, step)
     say(f"patch {options.with_axis_names(layer.patch, order)}; stride {options.with_axis_names(step)}")
@@ -135,7 +145,8 @@ def command(
         "weight_layout": layer.weight_layout,
         "patch": list(layer.patch),
         "order": order,
-        "assumption": assumption,
+        "assumption": None if found.found else assumption,
+        "found": None if found.found is None else _found(found.found),
         "units": layer.units,
         "bias": bias,
         "stride": list(step),
@@ -151,7 +162,28 @@ def command(
     say(
         f"proven: dense (numpy) on {windows} windows of a random image = convolution (ONNX Runtime), {worst.ratio:.1e}"
     )
-    say(f"assumed: {assumption}")
+    if found.found is None:
+        say(f"assumed: {assumption}")
+        return
+    winner, second = found.found.winner, found.found.runner_up
+    said = "every other reading is the same function"
+    if second is not None:
+        said = f"the runner-up, {second}, is off by {second.error:.1e}"
+    say(
+        f"found: the patch was flattened in the order {winner}: on {found.found.samples} probes it is off by "
+        f"{winner.error:.1e} of the largest output; {said}"
+    )
+    if str(winner) != order:
+        say(f"the kernels are those of the weight with its rows put in the order {order}")
+
+
+def _found(found: "Found") -> dict[str, Any]:
+    return {
+        "samples": found.samples,
+        "order": found.order,
+        "winner": asdict(found.winner),
+        "runner_up": None if found.runner_up is None else asdict(found.runner_up),
+    }
 
 
 def _rearranged(
@@ -163,13 +195,36 @@ def _rearranged(
     bias: str | None,
     weight_layout: str | None,
     from_kernel: str | None,
+    probe: str | None,
 ) -> "Rearranged":
     from ..convert import kernel_files
 
+    automatic = order.lower() == AUTO
+    if automatic != (probe is not None):
+        raise RequestError(
+            "--order auto needs --probe, and --probe needs --order auto",
+            hint="numpy.savez(FILE, patch_x=patches, patch_y=outputs)",
+        )
+    if automatic and from_kernel is not None:
+        raise RequestError("--order auto is for dense weights, not for --from-kernel")
     if from_kernel is None:
         if patch is None:
             raise RequestError(
                 "a dense weight needs --patch", hint="for example --patch 20x20x10 --order HWC"
+            )
+        if probe is not None:
+            from ..convert.expected import read_expected
+
+            arrays = read_expected(probe).arrays
+            return kernel_files.to_kernels(
+                weights,
+                patch.sizes,
+                patch.names,
+                layouts,
+                flip=flip,
+                bias=bias,
+                weight_layout=weight_layout,
+                probes=(arrays["patch_x"], arrays["patch_y"]),
             )
         sizes = patch.in_order(order)
         return kernel_files.to_kernels(

@@ -10,9 +10,10 @@ from .analysis import EXACT, NOT_CONVERTIBLE, Analysis, audit
 from .assemble import assemble
 from .errors import FileError, RequestError
 from .graph import Rewrite
-from .metadata import KEY, VERSION
+from .metadata import KEY, VERSION, read_metadata
 from .model import Model
 from .patches import patches
+from .skeleton import keep_source
 from .trace import Layer, ambiguous, follow
 
 METHODS = ("conv", "patches", "exact")
@@ -157,3 +158,6 @@ def _describe(conversion: Conversion) -> None:
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)
     proto.metadata_props.add(key=KEY, value=text)
+    metadata = read_metadata(proto)
+    assert metadata is not None
+    keep_source(conversion.source, conversion.map, list(metadata.rewrites))

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from .bands import bands
 from .compare import Figures, Tolerance, Verdict, compare, tolerance_for
 from .errors import NegativeAnswer, RequestError
 from .execute import session
@@ -156,8 +155,8 @@ def write_model(model: Model, file: BinaryIO) -> None:
                     f"an ONNX file holds up to {_LARGEST} bytes, the kernel has {weight.nbytes}",
                     hint="write .npy, .npz or .h5",
                 )
-            # ONNX: little-endian, row-major
-            tensor.raw_data = b"".join(bands(weight.astype(weight.dtype.newbyteorder("<"), copy=False)))
+            # ONNX: little-endian, row-major. (bands() hands out one buffer again and again: join() would keep its end.)
+            tensor.raw_data = weight.astype(weight.dtype.newbyteorder("<"), copy=False).tobytes()
     file.write(proto.SerializeToString())
 
 

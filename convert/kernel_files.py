@@ -18,6 +18,7 @@ from .dense_files import find, write_arrays
 from .dense_layer import DenseLayer, convolution, layout_of, prove, write_model
 from .errors import RequestError
 from .kernel import WEIGHT_LAYOUTS, channel_axis, dense_to_kernel, kernel_to_dense, units_last
+from .order_finding import Found, check_axes, find_order
 
 Array = NDArray[Any]
 Writer = Callable[[BinaryIO], object]
@@ -27,7 +28,8 @@ Writer = Callable[[BinaryIO], object]
 class Rearranged:
     """A dense layer read from ``name``, and its ``kernels`` by layout, for an engine that flips them if ``flip``.
 
-    With ``dense`` the layer is what was asked for, and the one kernel what was read.
+    With ``dense`` the layer is what was asked for, and the one kernel what was read. ``found``: the order, if it was
+    not said but found; the layer's weight then is in that order.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Rearranged:
     kernels: Mapping[str, Array]
     flip: bool
     dense: bool
+    found: Found | None = None
 
     def array(self, layout: str) -> Array:
         """The array in ``layout``: a kernel, or with ``dense`` the weight; ``RequestError`` for another layout."""
@@ -87,14 +90,19 @@ def to_kernels(
     flip: bool = False,
     bias: str | None = None,
     weight_layout: str | None = None,
+    probes: tuple[Array, Array] | None = None,
 ) -> Rearranged:
     """Read a dense weight and give its kernel in each of ``layouts``.
 
-    ``patch`` are the sizes in ``order``; ``weight_layout`` is found where one axis alone is as long as the patch.
-    Raises as ``dense_files.find``, and ``RequestError`` where the sizes do not fit.
+    ``patch`` are the sizes in ``order``; ``weight_layout`` is found where one axis alone is as long as the patch. With
+    ``probes``, patches and outputs, ``order`` only names their axes, and how they were flattened is found from them.
+    Raises as ``dense_files.find`` and ``order_finding.find_order``, and ``RequestError`` where the sizes do not fit.
     """
     inputs = math.prod(patch)
-    channel_axis(order, len(patch))
+    if probes is None:
+        channel_axis(order, len(patch))
+    else:
+        check_axes(order)
     for layout in layouts:
         units_last(layout, len(patch) - 1)
 
@@ -102,12 +110,22 @@ def to_kernels(
         return len(shape) == 2 and inputs in shape
 
     name, weight = find(reference, fits, f"a dense weight with an axis of {inputs} values")
+    found = None
+    values = None
+    if probes is not None:
+        if bias is not None:
+            values = find(bias, lambda shape: len(shape) == 1, "a bias, one axis,")[1]
+        found = find_order(weight, order, patch, *probes, bias=values, weight_layout=weight_layout)
+        weight = found.weight(weight, order, patch)
+        sizes = dict(zip(order, patch, strict=True))
+        order, weight_layout = found.order, found.winner.weight_layout
+        patch = [sizes[axis] for axis in order]
     axes = weight_layout or layout_of(weight.shape, inputs)
     kernels = {
         layout: dense_to_kernel(weight, patch, order, layout, flip, axes) for layout in dict.fromkeys(layouts)
     }
     layer = DenseLayer(weight, tuple(patch), order, axes, _bias(bias, weight.shape[axes.index("O")]))
-    return Rearranged(name, layer, kernels, flip, dense=False)
+    return Rearranged(name, layer, kernels, flip, dense=False, found=found)
 
 
 def from_kernel(

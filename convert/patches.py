@@ -1,12 +1,9 @@
 """The map without a rewrite: the graph cuts its input into patches, runs the original network on them, and puts the
 vectors back. Exact for every network, padded or not.
 
-Without overlap that is a reshape and one batch (``patch_tiles``); at any other stride, and where the file fixes its batch, it
-is a loop over blocks of positions (``blocks``). What both have in common is here: which nodes run on a patch, what is
-known of the outputs, and the interface of the map.
-
-The limits, each refused by name: one input that is no weight (``inputs``); outputs that depend on it and have one
-vector, or several numbers in any shape, a sample, of known sizes; operator sets from 9 on where sizes stay free.
+Without overlap that is a reshape and one batch (``patch_tiles``); at any other stride, and where the file fixes its
+batch, it is a loop over blocks of positions (``blocks``). What both have in common is here: which nodes run on a patch,
+what is known of the outputs, and the interface of the map.
 """
 
 from collections.abc import Sequence

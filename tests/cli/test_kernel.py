@@ -321,3 +321,69 @@ def test_damaged_hdf5_files_end_in_a_documented_status(folder):
     assert {status for status, _ in ends} <= {"0", "1", "2", "3"}
     assert all((status == "0") == (written == "True") for status, written in ends)
     assert "Traceback" not in done.stderr
+
+
+def probes(order, name="probes.npz", mirrored=False):
+    """Patches (H, W, C) that were flattened in ``order``, and what case 1's layer gives for them."""
+    patches = np.random.default_rng(3).standard_normal((5, 20, 20, 10)).astype(np.float32)
+    axes = ["HWC".index(axis) + 1 for axis in order]
+    rows = (patches[:, ::-1, ::-1] if mirrored else patches).transpose(0, *axes).reshape(5, -1)
+    np.savez(name, patch_x=patches, patch_y=rows @ WEIGHT + BIAS)
+
+
+AUTO = ["dense.npz:weight", "--patch", "H=20,W=20,C=10", "--order", "auto", "--bias", "dense.npz:bias"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("order", ["HWC", "CHW"])
+def test_the_order_is_found(order, capsys):
+    probes(order)
+    assert run(*AUTO, "--probe", "probes.npz", "-o", "k.npy=OIHW", "--format", "json") == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["order"] == document["found"]["winner"]["order"] == order
+    assert document["assumption"] is None
+    assert document["found"]["runner_up"]["error"] > 0.1
+    assert f"found: the patch was flattened in the order {order}: on 5 probes" in said.err
+    assert "the runner-up, " in said.err
+    kernel = WEIGHT.reshape(20, 20, 10, 64).transpose(3, 2, 0, 1)
+    if order == "CHW":
+        kernel = WEIGHT.T.reshape(64, 10, 20, 20)
+    assert np.load("k.npy").tobytes() == kernel.tobytes()
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_order_without_a_name_is_put_right(capsys):
+    """Columns before rows, and the image upside down: the kernel is that of the rearranged rows."""
+    probes("WHC", mirrored=True)
+    assert run(*AUTO, "--probe", "probes.npz", "-o", "conv.onnx") == 0
+    assert "in the order WHC with H and W reversed" in capsys.readouterr().err
+    with np.load("probes.npz") as archive:
+        patches, outputs = archive["patch_x"], archive["patch_y"]
+    session = onnxruntime.InferenceSession("conv.onnx")
+    found = session.run(None, {"patch": patches.transpose(0, 3, 1, 2)})[0][..., 0, 0]
+    assert np.abs(found - outputs).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["dense.npy", *CASE_1, "--probe", "probes.npz"], 2, "--probe needs --order auto"),
+        (AUTO, 2, "--order auto needs --probe"),
+        ([*AUTO[:2], "20x20x10", *AUTO[3:], "--probe", "probes.npz"], 2, "the patch's axes must have names"),
+        ([*AUTO[:5], "--probe", "probes.npz"], 1, "no order fits"),
+        ([*AUTO, "--probe", "dense.npz"], 3, "patch_x"),
+        ([*AUTO, "--probe", "missing.npz"], 2, "cannot read the file"),
+        (
+            ["dense.npy", "--from-kernel", "OIHW", "--order", "auto", "--probe", "probes.npz"],
+            2,
+            "for dense weights",
+        ),
+    ],
+)
+def test_orders_that_are_not_found(arguments, status, words, folder, capsys):
+    probes("HWC")
+    before = names(folder)
+    assert run(*arguments, "-o", "k.npy=OIHW") == status
+    assert words in capsys.readouterr().err
+    assert names(folder) == before

@@ -1,5 +1,7 @@
 """The proof of the kernel command: it holds for right kernels and fails for each kind of wrong one."""
 
+import io
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -202,3 +204,15 @@ def test_what_does_not_fit_is_refused():
         rearranged = Rearranged("w", layer, {"OIHW": kernel_of(layer), "KO": layer.weight}, **options)
         with pytest.raises(RequestError, match=message):
             rearranged.writers({"a.onnx": "KO" if options["dense"] else "OIHW"}, (1, 1))
+
+
+def test_a_kernel_of_several_bands_is_written_whole():
+    """A rearranged kernel of more than 8 MiB: it was once written with its last band in every place."""
+    weight = np.random.default_rng(0).standard_normal((2000, 1500)).astype(np.float32)
+    kernel = dense_to_kernel(weight, (20, 20, 5), "HWC")
+    assert kernel.nbytes > 1 << 23
+    assert not kernel.flags.c_contiguous
+    file = io.BytesIO()
+    write_model(convolution(kernel, None, (1, 1)), file)
+    (tensor,) = onnx.load_from_string(file.getvalue()).graph.initializer
+    assert np.array_equal(onnx.numpy_helper.to_array(tensor), kernel)
