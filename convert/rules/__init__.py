@@ -46,6 +46,13 @@ RULES: Mapping[str, Rule] = {
         "`--matvec einsum`, `matmul` (one batched MatMul), `grouped-conv` (a 1x1 Conv with a group a product), or the "
         "`fastest` of them",
     ),
+    "patches": Rule(
+        "patches",
+        "patches cut by hand and read by a dense layer (the patch embedding of a transformer or mixer): Reshape, "
+        "Transpose, SpaceToDepth, DepthToSpace, Slice, Split, Concat, Gather, GatherND, Flatten, Squeeze, Unsqueeze in "
+        "any order, then MatMul or Gemm and its bias",
+        "one strided convolution, and a Transpose and a Reshape to the rows as they were",
+    ),
 }
 MATVEC_FORMS = ("matmul", "einsum", "grouped-conv", "fastest")
 """What ``--matvec`` takes."""

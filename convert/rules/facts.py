@@ -44,6 +44,9 @@ class Facts:
             for name in dict.fromkeys(i for i in node.input if i):
                 self.readers.setdefault(name, []).append(node)
             self.hidden |= captured(node, computed)
+        given = set(model.initializers())
+        inputs = [i.type.tensor_type.shape.dim for i in graph.input if i.name not in given]
+        self.free = any(dims and not dims[0].HasField("dim_value") for dims in inputs)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, int] = {}
         self._infer()

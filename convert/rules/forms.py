@@ -16,8 +16,11 @@ from itertools import chain
 from math import prod
 from string import ascii_letters
 
+from onnx import TensorProto
+
 from ..graph import Builder
 from ..kernel import Rearrangement
+from .facts import Facts
 from .terms import Dims, Label, Operand, Term, labels, shown, sizes
 
 
@@ -119,6 +122,18 @@ FORMS: Mapping[str, Callable[[Builder, Products], str]] = {
     "grouped-conv": _grouped_conv,
 }
 """How each form is written: the nodes' last output has the axes ``Products.dims``."""
+
+
+def builder_for(facts: Facts, layer: str) -> Builder:
+    """What collects the nodes of one place; its names are those of no value or node of the graph."""
+    return Builder(facts.opset, facts.constants, facts.taken, layer=layer)
+
+
+def no_convolution(kind: int) -> str:
+    """Why numbers of an element type are not convolved; "" where they are."""
+    if kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        return ""
+    return f"ONNX Runtime convolves no {TensorProto.DataType.Name(kind).lower()} on the CPU"
 
 
 def _single(found: Sequence[Label]) -> Dims:

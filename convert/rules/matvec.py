@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto
 from ..graph import Builder
 from ..nodes import label as name_of
 from .facts import Facts
-from .forms import FORMS, Products, products
+from .forms import FORMS, Products, builder_for, no_convolution, products
 from .place import LEFT, REWRITTEN, Place, Replacement
 from .request import FASTEST, Request
 from .terms import FREE, Misfit, labels
@@ -26,7 +26,6 @@ from .tracing import VIEWS, Tracer
 RULE = "matvec"
 BATCH = FREE
 _CONTRACTIONS = ("Einsum", "MatMul", "ReduceSum")
-_NO_CONV = {TensorProto.DOUBLE: "double", TensorProto.INT32: "int32", TensorProto.INT64: "int64"}
 
 
 def places(facts: Facts, request: Request) -> Iterator[Place]:
@@ -125,18 +124,11 @@ def written(builder: Builder, found: Products, form: str, output: str) -> Replac
     return Replacement(output, nodes, builder.tensors, builder.weights)
 
 
-def builder_for(facts: Facts, layer: str) -> Builder:
-    """What collects the nodes of one place; its names are those of no value or node of the graph."""
-    return Builder(facts.opset, facts.constants, facts.taken, layer=layer)
-
-
 def _impossible(form: str, kind: int, opset: int) -> str:
     """Why a form cannot be written here; "" where it can."""
     if form == "einsum" and opset < 12:
         return f"Einsum is in operator set 12 and newer, and the file has {opset}"
-    if form == "grouped-conv" and kind in _NO_CONV:
-        return f"ONNX Runtime convolves no {_NO_CONV[kind]} on the CPU"
-    return ""
+    return no_convolution(kind) if form == "grouped-conv" else ""
 
 
 def _samples(found: Products, batch: int) -> int:
