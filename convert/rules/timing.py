@@ -7,18 +7,23 @@ those of the sum in float64 has no time.
 import time
 from collections.abc import Sequence
 from statistics import median
+from string import ascii_letters
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from ..constants import Constants
 from ..errors import FileError
 from ..execute import Session
 from ..graph import Builder
-from ..model import Array, Model
+from ..model import Model
 from .facts import Facts
 from .forms import FORMS, Products
-from .terms import FREE, labels, sizes
+from .terms import FREE, Dims, labels, sizes
+
+Array = NDArray[Any]
 
 _SECONDS = 0.3  # for each form
 _RUNS = 5  # at least, and one more to warm up
@@ -58,21 +63,20 @@ def _timed(session: Session, u: Array) -> float:
 
 def expected(found: Products, weight: Array, u: Array, batch: int) -> Array:
     """The sum itself in float64, a product for each label: ``y[b, i, j] = sum_l W[i, j, l] u[b, i, l]``."""
-    numbers = {
-        label: i
-        for i, label in enumerate(dict.fromkeys([*labels(found.weight.dims), *labels(found.input.dims)]))
-    }
+    operands = list(dict.fromkeys([*labels(found.weight.dims), *labels(found.input.dims)]))
+    letters = dict(zip(operands, ascii_letters, strict=False))
 
-    def split(array: Array, operand_labels: list[int]) -> Array:
-        by_number = {number: label for label, number in numbers.items()}
-        shape = [batch if by_number[n].free else by_number[n].size for n in operand_labels]
-        return array.astype(np.float64).reshape(shape)
+    def split(array: Array, dims: Dims) -> Array:
+        return array.astype(np.float64).reshape(
+            [batch if label.free else label.size for label in labels(dims)]
+        )
 
-    w_labels, u_labels, y_labels = (
-        [numbers[label] for label in labels(dims)]
+    w, x, out = (
+        "".join(letters[label] for label in labels(dims))
         for dims in (found.weight.dims, found.input.dims, found.dims)
     )
-    y = np.einsum(split(weight, w_labels), w_labels, split(u, u_labels), u_labels, y_labels, optimize=True)
+    factors = split(weight, found.weight.dims), split(u, found.input.dims)
+    y = np.einsum(f"{w},{x}->{out}", *factors, optimize=True)
     result: Array = y.reshape([s if s % FREE else s // FREE * batch for s in sizes(found.dims)])
     return result
 
