@@ -131,6 +131,7 @@ def rewritten(
         "output": out,
         "rules": list(rules),
         "layers": [place.to_json() for place in result.places],
+        "frozen_inputs": result.frozen,
         "verify": None if report is None else report.to_json(),
     }
     return document, 0
@@ -163,5 +164,10 @@ def _show(result: "Rewriting", report: "Report | None", out: str, format: str) -
             verdict = "not checked" if check.verdict is None else check.verdict.value
             say(f"{check.name}: {verdict}: {check.text}")
         say(f"verdict: {report.verdict.value}")
+    if result.frozen:
+        say(f"weights that were inputs with a default are constants now: {', '.join(result.frozen)}")
+    for rule in dict.fromkeys(place.rule for place in result.rewritten):
+        if RULES[rule].caution:
+            say(f"{rule}: {RULES[rule].caution}")
     count = len(result.rewritten)
     say(f"wrote {out}: {count} place{'s' if count != 1 else ''} rewritten, the interface as it was")

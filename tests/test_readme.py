@@ -95,7 +95,10 @@ def layer_table() -> str:
 
 def rule_table() -> str:
     """Return README's table of rewrites, from the one table of rules."""
-    rows = (f"| `{name}` | {rule.finds} | {rule.writes} |\n" for name, rule in RULES.items())
+    rows = (
+        f"| `{name}` | {rule.finds} | {rule.writes}{'; ' * bool(rule.caution)}{rule.caution} |\n"
+        for name, rule in RULES.items()
+    )
     return "| rule | finds | writes |\n|---|---|---|\n" + "".join(rows)
 
 

@@ -26,11 +26,12 @@ class RuleModule(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """``module``: where it is; ``finds`` and ``writes``: what README says of it."""
+    """``module``: where it is; ``finds``, ``writes``: what README says; ``caution``: where it is known to lose."""
 
     module: str
     finds: str
     writes: str
+    caution: str = ""
 
     def load(self) -> RuleModule:
         """The rule's module, imported when it is needed."""
@@ -52,6 +53,14 @@ RULES: Mapping[str, Rule] = {
         "Transpose, SpaceToDepth, DepthToSpace, Slice, Split, Concat, Gather, GatherND, Flatten, Squeeze, Unsqueeze in "
         "any order, then MatMul or Gemm and its bias",
         "one strided convolution, and a Transpose and a Reshape to the rows as they were",
+    ),
+    "pointwise": Rule(
+        "pointwise",
+        "dense layers on `(N, D)`, `(N, T, C)` or `(N, H, W, C)`: MatMul or Gemm with a constant matrix, and the bias",
+        "1x1 convolutions on `(N, C, ..)`; elementwise nodes and Softmax between them are kept on that layout, with no "
+        "Reshape between",
+        "for engines that only take convolutions: elsewhere it can lose. On an Arm Ethos-U such a layer used 0.67 % of "
+        "the multipliers, and took 7.35 times the cycles of a dense layer (executorch, pull request 18294)",
     ),
 }
 MATVEC_FORMS = ("matmul", "einsum", "grouped-conv", "fastest")

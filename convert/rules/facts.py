@@ -56,6 +56,10 @@ class Facts:
         found = self.readers.get(name, [])
         return found[0] if len(found) == 1 and name not in self.outputs | self.hidden else None
 
+    def constant(self, name: str) -> bool:
+        """Whether a value does not depend on the network's input."""
+        return name in self.model.initializers() or self.constants.known(name)
+
     def _infer(self) -> None:
         for _ in range(_ROUNDS):
             before = len(self.shapes)

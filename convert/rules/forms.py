@@ -21,7 +21,7 @@ from onnx import TensorProto
 from ..graph import Builder
 from ..kernel import Rearrangement
 from .facts import Facts
-from .terms import Dims, Label, Operand, Term, labels, shown, sizes
+from .terms import Axis, Dims, Label, Operand, Term, labels, shown, sizes
 
 
 @dataclass(frozen=True)
@@ -143,25 +143,30 @@ def _single(found: Sequence[Label]) -> Dims:
 
 def moved(builder: Builder, name: str, dims: Dims, wanted: Dims) -> str:
     """Append what brings a value from axes ``dims`` to ``wanted``: at most a Reshape, a Transpose, a Reshape."""
-    order, target = labels(dims), labels(wanted)
-    # Labels that stay neighbours move as one axis.
-    runs: list[list[Label]] = []
-    for label in order:
-        follows = runs and (at := target.index(runs[-1][-1]) + 1) < len(target) and target[at] is label
-        if follows:
-            runs[-1].append(label)
-        else:
-            runs.append([label])
-    turned = sorted(range(len(runs)), key=lambda i: target.index(runs[i][0]))
-    axes = tuple(tuple(run) for run in runs)
-    if turned != list(range(len(runs))):
-        if [labels([axis]) for axis in dims] != runs:
-            name = _reshaped(builder, name, axes)
+    target = labels(wanted)
+    runs = _runs(labels(dims), target)
+    # Whole axes are turned as they are, where none is cut; else labels that stay neighbours move as one axis.
+    whole = all(dims) and all(axis in _runs(axis, target) for axis in dims)
+    parts = dims if whole else tuple(runs)
+    turned = sorted(range(len(parts)), key=lambda i: target.index(parts[i][0]))
+    if turned != list(range(len(parts))):
+        if parts != dims:
+            name = _reshaped(builder, name, parts)
         name = builder.emit("Transpose", [name], perm=turned)
-        dims = tuple(axes[i] for i in turned)
-    if [labels([axis]) for axis in dims] != [labels([axis]) for axis in wanted]:
-        name = _reshaped(builder, name, wanted)
-    return name
+        dims = tuple(parts[i] for i in turned)
+    return name if dims == wanted else _reshaped(builder, name, wanted)
+
+
+def _runs(order: Sequence[Label], target: Sequence[Label]) -> list[Axis]:
+    """``order`` cut where two neighbours are none in ``target``."""
+    runs: list[Axis] = []
+    for label in order:
+        at = target.index(label)
+        if runs and at and target[at - 1] is runs[-1][-1]:
+            runs[-1] = (*runs[-1], label)
+        else:
+            runs.append((label,))
+    return runs
 
 
 def _reshaped(builder: Builder, name: str, wanted: Dims) -> str:

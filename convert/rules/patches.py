@@ -10,7 +10,6 @@ and the map ``(N, O, *positions)`` goes back to the rows by one Transpose and on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto
@@ -20,6 +19,7 @@ from ..graph import Builder
 from ..kernel import Rearrangement
 from ..nodes import label as name_of
 from .cuts import Cut, cut
+from .dense import Dense, dense_layer, with_bias
 from .facts import Facts
 from .forms import builder_for, moved, no_convolution
 from .place import LEFT, REWRITTEN, Place, Replacement
@@ -42,22 +42,6 @@ _NORM = (
 )
 
 
-@dataclass(frozen=True)
-class Dense:
-    """A dense layer: ``y = x W + bias``.
-
-    ``units_first``: the weight's axes are ``(O, K)``, not ``(K, O)``. ``left``: it stands left of its input,
-    ``y = W x``, whose rows are then its columns.
-    """
-
-    node: NodeProto
-    input: str
-    weight: str
-    units_first: bool
-    left: bool
-    bias: str = ""
-
-
 def places(facts: Facts, request: Request) -> Iterator[Place]:  # noqa: ARG001 - the signature of a rule
     """Every MatMul and Gemm."""
     for node in facts.nodes:
@@ -73,7 +57,7 @@ def _left(node: NodeProto, reason: str) -> Place:
 
 
 def _place(facts: Facts, node: NodeProto) -> Place:
-    dense = _dense(facts, node)
+    dense = dense_layer(facts, node)
     if isinstance(dense, str):
         return _left(node, dense)
     if not moves(facts.producers.get(dense.input)):
@@ -87,8 +71,8 @@ def _place(facts: Facts, node: NodeProto) -> Place:
     reason = no_convolution(facts.types.get(found.source, TensorProto.FLOAT))
     if reason:
         return _left(node, reason)
-    dense, end = _with_bias(facts, dense)
-    units = facts.constants.type_of(dense.weight).shape[0 if dense.units_first else 1]
+    dense, end = with_bias(facts, dense)
+    units = dense.units(facts)
     builder = builder_for(facts, name_of(node))
     end = _write(builder, facts, dense, found, windows, units, end)
     kernel = "x".join(str(span.size) for span in windows.spatial)
@@ -101,59 +85,11 @@ def _place(facts: Facts, node: NodeProto) -> Place:
     return Place(name_of(node), node.op_type, RULE, REWRITTEN, text, replacement)
 
 
-def _dense(facts: Facts, node: NodeProto) -> Dense | str:
-    """The dense layer that a node is, or why it is none."""
-    given = attributes(node)
-    constant = [name in facts.model.initializers() or facts.constants.known(name) for name in node.input[:2]]
-    if not any(constant):
-        return "neither factor is a constant"
-    if all(constant):
-        return "both factors are constants"
-    left = constant[0]
-    data, weight = (node.input[1], node.input[0]) if left else (node.input[0], node.input[1])
-    shape = facts.constants.type_of(weight).shape
-    if len(shape) != 2:
-        return f"its weight has {len(shape)} axes, and a dense layer's has 2"
-    if node.op_type == "MatMul":
-        return Dense(node, data, weight, units_first=left, left=left)
-    if given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0:
-        return "its alpha and beta are not 1: the kernel would not be the weight bit for bit"
-    if left or given.get("transA"):
-        return "the input of its Gemm is transposed, or stands on the right"
-    bias = node.input[2] if len(node.input) > 2 else ""
-    units_first = bool(given.get("transB"))
-    if bias and not _is_vector(facts, bias, shape[0 if units_first else 1]):
-        return f"its bias {bias!r} is no constant with a number a unit"
-    return Dense(node, data, weight, units_first, left=False, bias=bias)
-
-
-def _is_vector(facts: Facts, name: str, units: int) -> bool:
-    """Whether a value is a constant with one number a unit, on the last axis."""
-    if not (name in facts.model.initializers() or facts.constants.known(name)):
-        return False
-    shape = facts.constants.type_of(name).shape
-    return bool(shape) and shape[-1] == units and all(size == 1 for size in shape[:-1])
-
-
 def _windows(dense: Dense, found: Shuffle) -> Cut | str:
     if found.indices.ndim < 2 or len(found.shape) < 2:
         return "its input has no rows"
     indices = np.moveaxis(found.indices, -2, -1) if dense.left else found.indices
     return cut(indices, found.shape)
-
-
-def _with_bias(facts: Facts, dense: Dense) -> tuple[Dense, str]:
-    """The dense layer with the Add behind it, where that is its bias, and the value that both make."""
-    output = dense.node.output[0]
-    reader = facts.alone(output)
-    if reader is None or reader.op_type != "Add" or dense.bias or dense.left:
-        return dense, output
-    other = reader.input[1] if reader.input[0] == output else reader.input[0]
-    units = facts.constants.type_of(dense.weight).shape[0 if dense.units_first else 1]
-    rank = len(facts.shapes.get(output, ()))
-    if not _is_vector(facts, other, units) or len(facts.constants.type_of(other).shape) > rank:
-        return dense, output
-    return replace(dense, bias=other), str(reader.output[0])
 
 
 def _between(facts: Facts, dense: Dense) -> str:

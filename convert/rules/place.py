@@ -6,7 +6,7 @@ from onnx import NodeProto, TensorProto
 
 from ..model import Array
 
-REWRITTEN, LEFT = "rewritten", "left alone"
+REWRITTEN, KEPT, LEFT = "rewritten", "kept", "left alone"
 
 
 @dataclass(frozen=True)

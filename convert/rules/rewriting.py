@@ -27,6 +27,14 @@ class Rewriting:
         """The places that were rewritten."""
         return [place for place in self.places if place.action == REWRITTEN]
 
+    @property
+    def frozen(self) -> list[str]:
+        """Weights that were inputs with a default, which a caller could override, and are constants now."""
+        before = {i.name for i in self.source.proto.graph.input} & set(self.source.initializers())
+        after = {i.name for i in self.model.proto.graph.input}
+        overridable = self.source.proto.ir_version >= 4  # before, a default was a constant
+        return sorted(before - after) if overridable else []
+
 
 def apply_rules(model: Model, rules: Sequence[str], request: Request | None = None) -> Rewriting:
     """Return ``model`` with each of ``rules`` applied, one after another.
@@ -103,7 +111,11 @@ def _replaced(model: Model, replacements: Sequence[Replacement]) -> Model:
     graph.initializer.extend(tensors.values())
     graph.input.extend(inputs)
     graph.value_info.extend(infos)
-    return Model(proto, weights, model.path, model.source, model.files)
+    result = Model(proto, weights, model.path, model.source, model.files)
+    ordered = sorted_nodes(result)  # what two places share stands with the first of them
+    del graph.node[:]
+    graph.node.extend(ordered)
+    return result
 
 
 def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:

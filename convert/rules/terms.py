@@ -152,13 +152,18 @@ def multiplied(a: Term, b: Term, where: str) -> Term:
     return Term(a.operands + b.operands, dims)
 
 
+def unequal(a: Term, b: Term, pair: Sequence[int], where: str) -> Exception:
+    """What to raise where two sizes of two factors differ; a batch that the file leaves free may fit yet."""
+    text = f"the two factors must fit each other, but their shapes are {shown(a.shape)} and {shown(b.shape)}"
+    if any(size % FREE == 0 for size in pair):
+        return Misfit(text)
+    return FileError(text, layer=where)
+
+
 def _matched(a: Term, b: Term, axis: int, where: str) -> tuple[Term, Term]:
     """Both terms with the same labels on ``axis``: split until their sizes agree, then ``b`` takes those of ``a``."""
     if a.shape[axis] != b.shape[axis]:
-        raise FileError(
-            f"the two factors must fit each other, but their shapes are {shown(a.shape)} and {shown(b.shape)}",
-            layer=where,
-        )
+        raise unequal(a, b, (a.shape[axis], b.shape[axis]), where)
     position = 0
     while position < len(a.dims[axis]):
         mine, other = a.dims[axis][position], b.dims[axis][position]

@@ -12,7 +12,7 @@ from ..constants import attributes
 from ..errors import FileError
 from ..nodes import label as name_of
 from .facts import Facts
-from .terms import FREE, Label, Misfit, Operand, Term, labels, multiplied, shown
+from .terms import FREE, Label, Misfit, Operand, Term, labels, multiplied, shown, unequal
 
 VIEWS = frozenset(("Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"))
 """Nodes that move elements, or copy them."""
@@ -142,10 +142,7 @@ def _matmul(tracer: Tracer, node: NodeProto) -> Term:
         raise FileError("MatMul reads no numbers without axes", layer=name_of(node))
     rows, columns = len(a.dims) > 1, len(b.dims) > 1
     if a.shape[-1] != b.shape[-2 if columns else -1]:
-        raise FileError(
-            f"the two factors must fit each other, but their shapes are {shown(a.shape)} and {shown(b.shape)}",
-            layer=name_of(node),
-        )
+        raise unequal(a, b, (a.shape[-1], b.shape[-2 if columns else -1]), name_of(node))
     # (.., m, k) -> (.., m, k, 1);  (.., k, n) -> (.., 1, k, n)
     a = Term(a.operands, (*(a.dims if rows else ((), *a.dims)), ()))
     b_dims = b.dims if columns else (*b.dims, ())

@@ -55,6 +55,48 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert list(tmp_path.iterdir()) == [source]
 
 
+def embedding(path: Path) -> Path:
+    """Patches of 2 x 2 of an image, a dense layer, Relu, another one; the first weight may be overridden."""
+    random = np.random.default_rng(0)
+    constants = {
+        "split": np.asarray([0, 3, 2, 2, 3, 2]),
+        "rows": np.asarray([0, 6, 12]),
+        "w": random.standard_normal((12, 5)).astype(np.float32),
+        "v": random.standard_normal((5, 2)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["x", "split"], ["a"]),
+            helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 4, 1, 3, 5]),
+            helper.make_node("Reshape", ["b", "rows"], ["c"]),
+            helper.make_node("MatMul", ["c", "w"], ["d"], name="embed"),
+            helper.make_node("Relu", ["d"], ["e"], name="relu"),
+            helper.make_node("MatMul", ["e", "v"], ["y"], name="dense"),
+        ],
+        "vit",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 4, 6]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [12, 5]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6, 2])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_several_rules_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = embedding(tmp_path / "in.onnx"), tmp_path / "out.onnx"
+    assert run(["convert", str(source), str(out), "--rules", "patches,pointwise"]) == 0
+    said = capsys.readouterr()
+    assert "dense 12 -> 5 on patches of 'x' is a convolution with kernel 2x2, stride 2x2" in said.out
+    assert "dense 5 -> 2 is a 1x1 convolution" in said.out
+    assert "its input is no patches cut by moving pixels" not in said.out.splitlines()[1]
+    assert "Ethos-U" in said.err
+    assert "weights that were inputs with a default are constants now: w" in said.err
+    assert [n.op_type for n in onnx.load(out).graph.node].count("Conv") == 2
+
+
 def test_another_function_is_left_alone_and_said_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,58 @@ def test_random_shapes(seed: int) -> None:
     assert report.accepted, str(report)
 
 
+def any_equation(seed: int) -> tuple[onnx.ModelProto, Array, str]:
+    """Two operands with any letters, sizes of 1 among them, moved about in front and behind."""
+    random = np.random.default_rng(seed)
+    letters = "abcdefg"[: random.integers(3, 8)]
+    size = {letter: int(n) for letter, n in zip(letters, random.integers(1, 4, len(letters)), strict=True)}
+    roles = ["xo", "xwo", "wo", "xw"]  # who has the letter: x, w, the output
+    has = {letter: roles[i] if i < 4 else roles[random.integers(4)] for i, letter in enumerate(letters)}
+    if random.integers(2):  # one that makes it another function
+        has[letters[random.integers(len(letters))]] = str(random.choice(["x", "w"]))
+
+    def those(kind: str) -> str:
+        return "".join(random.permutation([letter for letter in letters if kind in has[letter]]))
+
+    of_x, of_w, out = those("x"), those("w"), those("o")
+    w = random.standard_normal([size[a] for a in of_w]).astype(np.float32)
+    shape = [size[a] for a in of_x]
+    if random.integers(2):  # x comes flat, behind its first axis
+        g = Graph([shape[0], int(np.prod(shape[1:]))])
+        x = g("Reshape", "x", np.asarray(shape))
+    else:
+        g = Graph([shape[0] if random.integers(2) else "N", *shape[1:]])
+        x = "x"
+    operands = [(w, of_w), (x, of_x)][:: 1 if random.integers(2) else -1]
+    equation = f"{operands[0][1]},{operands[1][1]}->{out}"
+    y = g("Einsum", operands[0][0], operands[1][0], equation=equation)
+    if random.integers(2):
+        y = g("Transpose", y, perm=[int(i) for i in random.permutation(len(out))])
+    dims = [d if isinstance(d, int) else shape[0] for d in g.shape]
+    return (
+        g.proto(y, [None] * len(out)),
+        random.standard_normal(dims).astype(np.float32),
+        list(FORMS)[seed % len(FORMS)],
+    )
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(120), *(pytest.param(s, marks=pytest.mark.slow) for s in range(120, 1200))]
+)
+def test_whatever_is_rewritten_is_the_same_function(seed: int) -> None:
+    proto, x, form = any_equation(seed)
+    (place,) = (result := rewrite(proto, form)).places
+    y, wanted = run(result.model, x), run(proto, x)
+    assert y.shape == wanted.shape, place
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5, err_msg=str(place))
+
+
+def test_of_those_equations_many_are_rewritten() -> None:
+    actions = [rewrite(proto, form).places[0].action for proto, _, form in map(any_equation, range(120))]
+    assert actions.count("rewritten") > 20
+    assert actions.count("left alone") > 20
+
+
 def test_a_form_with_a_fault_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkers of this file find two units swapped; the fastest is chosen among those that are right."""
     w = np.random.default_rng(0).standard_normal((6, 3, 4, 5)).astype(np.float32)

@@ -191,6 +191,26 @@ def test_overlapping_windows_from_a_table() -> None:
     assert verify(Model(proto), result.model).accepted
 
 
+def test_the_seed_s_dense_layer_on_patches_of_20_x_20_x_10() -> None:
+    """Worked case 1: W (4000, 64) on the patches of a 100 x 60 x 10 image, stride 20: 5 x 3 x 64."""
+    random = np.random.default_rng(0)
+    w = random.standard_normal((4000, 64)).astype(np.float32)
+    b = random.standard_normal(64).astype(np.float32)
+    g = Graph(["N", 100, 60, 10])
+    x = by_reshape(g, (10, 100, 60), (20, 20), "pqc", "ij", True)
+    y = g("Reshape", g("Add", g("MatMul", x, w), b), np.asarray([-1, 5, 3, 64]))
+    proto = g.proto(y, ["N", 5, 3, 64])
+    result = rewrite(proto)
+    assert kinds(result.model) == ["Transpose", "Conv", "Transpose"]
+    kernel = next(t for t in whole(result.model).graph.initializer if len(t.dims) == 4)
+    hwio = onnx.numpy_helper.to_array(kernel).transpose(2, 3, 1, 0)
+    assert np.array_equal(hwio, w.reshape(20, 20, 10, 64))
+    image = random.standard_normal((2, 100, 60, 10)).astype(np.float32)
+    wanted = pixels(image.transpose(0, 3, 1, 2).astype(np.float64), (20, 20), "pqc", "ij") @ w + b
+    np.testing.assert_allclose(run(result.model, image).reshape(wanted.shape), wanted, rtol=1e-3, atol=1e-3)
+    assert verify(Model(proto), result.model).accepted
+
+
 def test_windows_of_eeg_are_a_convolution_of_kernel_100() -> None:
     """Worked case 6: 10 channels, 100 steps a window without overlap, a dense layer on each."""
     random = np.random.default_rng(0)
