@@ -19,6 +19,7 @@ from .output import VERBOSITY, in_words, say, show
 from .progress import progress
 from .proofs import inexact, require
 from .reports import check_reports
+from .rules import checked_rules, rewritten, rules_options
 
 if TYPE_CHECKING:
     from ..convert.conversion import Conversion
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
               "each, exact for every network and stride; exact: conv where that is exact, else patches.")  # fmt: skip
 @options.size_option
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Fix the batch; else it stays free.")
+@rules_options
 @click.option("--strict", is_flag=True, help="Write nothing, and exit with 1, unless the map is exact.")
 @click.option("--no-verify", is_flag=True, help="Write without the proof.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and write nothing (as audit).")
@@ -54,6 +56,8 @@ def command(
     dry_run: bool,
     force: bool,
     reports: tuple[str, ...],
+    rules: tuple[str, ...],
+    matvec: str | None,
     format: str,  # noqa: A002
     **request: Any,
 ) -> None:
@@ -62,11 +66,15 @@ def command(
     Says what became what and how exact the map is, and proves it by running both networks in ONNX Runtime, before
     OUT appears. An OUT that ends in .h5 or .keras is a Keras network again, where IN is one.
 
+    With --rules other than dense the interface stays, and places inside are rewritten.
+
     \b
     dense2conv convert classifier.onnx map.onnx
     dense2conv convert classifier.h5 map.keras
     dense2conv convert *.onnx --output-dir maps
+    dense2conv convert capsules.onnx fast.onnx --rules matvec --matvec fastest
     """
+    local = checked_rules(rules, matvec, {**request, "method": method, "strict": strict})
     pairs = _pairs(files, output_dir, dry_run)
     if not dry_run:
         from ..convert.atomic import check_output
@@ -79,8 +87,10 @@ def command(
     status, fatal = 0, None
     for source, out in pairs:
         try:
-            document, failed = _one(
-                source, out, method, strict, dry_run, force, format, bool(reports), **request
+            document, failed = (
+                rewritten(source, out, rules, matvec, dry_run, force, format, bool(reports), **request)
+                if local
+                else _one(source, out, method, strict, dry_run, force, format, bool(reports), **request)
             )
             documents.append(document)
             status = max(status, failed)

@@ -18,6 +18,7 @@ from dense2conv.convert.keras.layers.functions import FUNCTIONS
 from dense2conv.convert.keras.layers.operations import OPERATIONS
 from dense2conv.convert.keras.layers.tensorflow import FUNCTIONS as TENSORFLOW
 from dense2conv.convert.ops import OPERATORS
+from dense2conv.convert.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -28,6 +29,10 @@ OPERATOR_TABLE = (
 LAYER_TABLE = (
     "<!-- layers: generated from convert/keras/layers, checked by tests/test_readme.py -->\n",
     "<!-- end of layers -->\n",
+)
+RULE_TABLE = (
+    "<!-- rules: generated from convert/rules, checked by tests/test_readme.py -->\n",
+    "<!-- end of rules -->\n",
 )
 
 MEANING = {
@@ -88,7 +93,19 @@ def layer_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize(("table", "marks"), [(operator_table, OPERATOR_TABLE), (layer_table, LAYER_TABLE)])
+def rule_table() -> str:
+    """Return README's table of rewrites, from the one table of rules."""
+    rows = (
+        f"| `{name}` | {rule.finds} | {rule.writes}{'; ' * bool(rule.caution)}{rule.caution} |\n"
+        for name, rule in RULES.items()
+    )
+    return "| rule | finds | writes |\n|---|---|---|\n" + "".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "marks"),
+    [(operator_table, OPERATOR_TABLE), (layer_table, LAYER_TABLE), (rule_table, RULE_TABLE)],
+)
 def test_a_table_is_the_table_of_rules(table: Callable[[], str], marks: tuple[str, str]) -> None:
     start, end = marks
     text = README.read_text()
