@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .evidence import Report
     from .model import Model
     from .opening import open_model
+    from .rules.rewriting import Rewriting, apply_rules
     from .scanning import scan
     from .verification import verify
     from .writing import write_model
@@ -29,7 +30,9 @@ __all__ = [
     "NegativeAnswer",
     "Report",
     "RequestError",
+    "Rewriting",
     "Verdict",
+    "apply_rules",
     "audit",
     "convert",
     "open_model",
@@ -48,7 +51,9 @@ _MODULES = {
     "NegativeAnswer": "errors",
     "Report": "evidence",
     "RequestError": "errors",
+    "Rewriting": "rules.rewriting",
     "Verdict": "compare",
+    "apply_rules": "rules.rewriting",
     "audit": "analysis",
     "convert": "conversion",
     "open_model": "opening",
