@@ -68,11 +68,7 @@ def recover(
     weight that two layers share, and that became two kernels which were trained apart.
     """
     ours, theirs = stored_tensors(source), stored_tensors(made)
-    constants = Constants(source)
-    for name in (
-        source.weights.keys() - source.initializers().keys()
-    ):  # of Constant nodes without their numbers
-        constants.set(name, source.weights[name])
+    constants = _constants_of(source)
     producers = {output: node for node in source.proto.graph.node for output in node.output if output}
     found = Recovered({}, {})
     rewritten: set[str] = set()
@@ -89,6 +85,29 @@ def recover(
         if (mine.data_type, tuple(mine.dims)) == (other.data_type, tuple(other.dims)):
             _agree(found.stored, name, array_of(made, other, name), name, numbers)
     return found
+
+
+def _constants_of(source: Model) -> Constants:
+    constants = Constants(source)
+    for name in (
+        source.weights.keys() - source.initializers().keys()
+    ):  # of Constant nodes without their numbers
+        constants.set(name, source.weights[name])
+    return constants
+
+
+def of_the_patch(source: Model, rewrites: Iterable[RewrittenTensor]) -> set[str]:
+    """The targets of what the source computes from the size of its patch: constants of the map, and no weights."""
+    constants = _constants_of(source)
+    return {rewrite.target for rewrite in rewrites if not _is_constant(constants, rewrite.source)}
+
+
+def _is_constant(constants: Constants, name: str) -> bool:
+    try:
+        constants.type_of(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _type_of(array: Array) -> tuple[int, tuple[int, ...]]:
@@ -120,10 +139,9 @@ def _sources(
     for rewrite in rewrites:
         if rewrite.target not in theirs:
             raise FileError(f"the map has lost the tensor {rewrite.target!r}", layer=rewrite.layer)
-        try:
-            shape = constants.type_of(rewrite.source).shape
-        except KeyError:
-            raise FileError(f"{rewrite.source!r} is no constant of the source", layer=rewrite.layer) from None
+        if not _is_constant(constants, rewrite.source):  # see ``of_the_patch``: the source computes it again
+            continue
+        shape = constants.type_of(rewrite.source).shape
         if rewrite.rows is not None:
             parts.setdefault((rewrite.source, rewrite.axis), []).append((rewrite, rewrite.rows))
             continue

@@ -16,8 +16,8 @@ from .constants import Constants, NotComputed
 from .errors import FileError
 from .metadata import KEY, Metadata, read_metadata
 from .model import LARGE, Model
-from .recovered import Recovered, recover, stored_tensors
-from .skeleton import read_skeleton, structure_of
+from .recovered import Recovered, of_the_patch, recover, stored_tensors
+from .skeleton import Skeleton, read_skeleton, structure_of
 from .structure import check_structure
 from .tensors import check_data
 from .unchanged import same_bytes
@@ -55,18 +55,10 @@ def restore(made: Model) -> Restored:
             hint="restore takes what convert wrote; a program that writes the file again must keep its metadata",
         )
     skeleton = read_skeleton(made)
-    weights = skeleton.from_map | {rewrite.target for rewrite in metadata.rewrites}
-    if structure_of(made, set(weights)) != skeleton.structure:
-        count = len(made.proto.graph.node)
-        what = f"it has {count} nodes, and had {skeleton.nodes}" if count != skeleton.nodes else (
-            "a node, a name, a shape or a constant that is no weight is another"
-        )  # fmt: skip
-        raise FileError(
-            f"the map's graph is not the one that dense2conv wrote: {what}",
-            file=made.path,
-            hint="restore takes a map with other weights, and the same graph",
-        )
     try:
+        targets = {rewrite.target for rewrite in metadata.rewrites}
+        weights = skeleton.from_map | (targets - of_the_patch(skeleton.model, metadata.rewrites))
+        _check_structure_of(made, set(weights), skeleton)
         found = recover(skeleton.model, made, metadata.rewrites)
         model = _filled(skeleton.model, skeleton.from_map, found)
         model.path, model.files = made.path, made.files
@@ -87,6 +79,20 @@ def restore(made: Model) -> Restored:
             hint="the file was edited or damaged since dense2conv wrote it; convert again",
         ) from error
     return Restored(model, metadata, _order(made), tuple(sorted(skeleton.from_map)), folded)
+
+
+def _check_structure_of(made: Model, weights: set[str], skeleton: Skeleton) -> None:
+    """Refuse a map whose graph is another than when it was written."""
+    if structure_of(made, weights) == skeleton.structure:
+        return
+    count = len(made.proto.graph.node)
+    what = "a node, a name, a shape or a constant that is no weight is another"
+    if count != skeleton.nodes:
+        what = f"it has {count} nodes, and had {skeleton.nodes}"
+    raise FileError(
+        f"the map's graph is not the one that dense2conv wrote: {what}",
+        hint="restore takes a map with other weights, and the same graph",
+    )
 
 
 def _order(made: Model) -> str:

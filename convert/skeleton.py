@@ -19,11 +19,10 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto
 
-from .constants import NotComputed
 from .errors import FileError
 from .metadata import KEY, RewrittenTensor
 from .model import LARGE, Model
-from .recovered import array_of, recover, stored_tensors
+from .recovered import array_of, of_the_patch, recover, stored_tensors
 from .tensors import TYPED_FIELDS, is_external, view_type
 
 SOURCE_KEY = f"{KEY}.source"
@@ -56,7 +55,8 @@ def keep_source(source: Model, made: Model, rewrites: list[RewrittenTensor]) -> 
 def _text(source: Model, made: Model, rewrites: list[RewrittenTensor]) -> str:
     try:
         there = set(recover(source, made, rewrites, numbers=False).stored)
-    except NotComputed as error:
+        targets = {rewrite.target for rewrite in rewrites} - of_the_patch(source, rewrites)
+    except FileError as error:  # a map that cannot be restored is a map all the same
         return _json({"version": VERSION, "reason": error.message})
     skeleton = ModelProto()
     skeleton.CopyFrom(source.proto)
@@ -82,7 +82,7 @@ def _text(source: Model, made: Model, rewrites: list[RewrittenTensor]) -> str:
     return _json(
         {
             "version": VERSION,
-            "structure": structure_of(made, from_map | {rewrite.target for rewrite in rewrites}),
+            "structure": structure_of(made, from_map | targets),
             "nodes": len(made.proto.graph.node),
             "from_map": sorted(from_map),
             "skeleton": base64.b64encode(packed).decode("ascii"),

@@ -330,6 +330,22 @@ def test_a_weight_that_the_network_computes(form):
     assert np.allclose(after, 2 * before, rtol=1e-5, atol=1e-6)
 
 
+def test_numbers_computed_from_the_size_of_the_patch():
+    """They are constants of the map, and no weights: the source computes them again, and training may not move them."""
+    net = Net((None, 2, 9, 8))
+    height = net("Gather", net("Shape", "x"), net.integers(2), axis=0)
+    x = net("Div", "x", net("Cast", height, to=1))
+    model = net.model(net.dense(net.flat(net("Relu", net.conv(x, channels=2))), inputs=126))
+    candidate = opened(ModelProto.FromString(serialised(convert(model).map)))
+    assert differences(serialised(model), serialised(restore(candidate).model)) == []
+    (number,) = [
+        t for t in candidate.proto.graph.initializer if numpy_helper.to_array(t).tolist() in ([9.0], 9.0)
+    ]
+    number.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(number) + 1, number.name))
+    with pytest.raises(FileError, match="a constant that is no weight is another"):
+        restore(candidate)
+
+
 def test_a_large_tensor_that_the_map_lacks_is_said():
     net = Net((None, 1, 6, 6))
     net.tensor(np.zeros(MOST_KEPT // 4 + 1), np.float32, name="dead")
