@@ -4,6 +4,7 @@ import os
 import signal
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,8 +169,10 @@ def test_a_scheduler_that_runs_already(large, monkeypatch):
 
 @pytest.mark.dask
 @pytest.mark.filterwarnings("default")
-def test_a_worker_that_is_killed_costs_only_its_tiles(large):
+def test_a_worker_that_is_killed_costs_only_its_tiles(large, monkeypatch):
     pytest.importorskip("distributed")
+    # The process that takes the killed one's place imports this module by name, to unpickle ``Noted``.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     from dense2conv.convert.clusters import connected, run_on
 
     folder, expected = large
