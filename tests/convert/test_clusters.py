@@ -171,8 +171,8 @@ def test_a_scheduler_that_runs_already(large, monkeypatch):
 @pytest.mark.filterwarnings("default")
 def test_a_worker_that_is_killed_costs_only_its_tiles(large, monkeypatch):
     pytest.importorskip("distributed")
-    # The process that takes the killed one's place imports this module by name, to unpickle ``Noted``.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    # The workers import this module by name, to unpickle ``Noted``; they get the path of this process.
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     from dense2conv.convert.clusters import connected, run_on
 
     folder, expected = large
