@@ -1,8 +1,9 @@
-"""Why ``convert`` writes nothing: the proof failed, or the map would not be exact and that is asked for."""
+"""The proof of what ``convert`` writes: how it is said, and why nothing is written where it fails."""
 
 from typing import TYPE_CHECKING
 
 from ..convert.errors import NegativeAnswer
+from .output import say
 
 if TYPE_CHECKING:
     from ..convert.conversion import Conversion
@@ -17,8 +18,19 @@ class ProofFailedError(NegativeAnswer):
         self.report = report
 
 
-def require(report: "Report", conversion: "Conversion", source: str) -> None:
-    """Raise ``ProofFailedError`` unless the map of ``source`` is proven."""
+def say_proof(report: "Report | None") -> None:
+    """Say each check and the verdict."""
+    if report is None:
+        say("not verified (--no-verify)")
+        return
+    for check in report.checks:
+        say(f"{check.name}: {'not checked' if check.verdict is None else check.verdict.value}: {check.text}")
+    verdict = report.verdict.value
+    say(f"verdict: {verdict if verdict == 'equivalent' else verdict.upper()}")
+
+
+def require(report: "Report", source: str, conversion: "Conversion | None" = None) -> None:
+    """Raise ``ProofFailedError`` unless what ``source`` became is proven. ``conversion``: where that is a map."""
     if report.accepted:
         return
     ruling = [check for check in report.checks if check.verdict is report.verdict] or report.checks
@@ -27,15 +39,15 @@ def require(report: "Report", conversion: "Conversion", source: str) -> None:
         report,
         f"the proof failed, nothing was written: {report.verdict.value}: {failed.name}: {failed.text}",
         file=source,
-        hint=_why_the_proof_failed(conversion, report),
+        hint=_why_the_proof_failed(report, conversion),
     )
 
 
-def _why_the_proof_failed(conversion: "Conversion", report: "Report") -> str:
+def _why_the_proof_failed(report: "Report", conversion: "Conversion | None") -> str:
     """What to make of a proof that failed."""
     if report.verdict.value != "different":
-        return "outputs that never vary prove nothing; --no-verify writes the map without a proof"
-    if conversion.method == "patches":
+        return "outputs that never vary prove nothing; --no-verify writes OUT without a proof"
+    if conversion is not None and conversion.method == "patches":
         return (
             "patches run side by side in one batch: if the network holds a batch of its own inside, for instance in a "
             "first state, export it with that batch in its input's shape, and it runs so many at a time; else please "
